@@ -2,8 +2,9 @@
 //! (`tests/vectors.rs` here, `contracts/test/Vectors.t.sol` in Solidity) compare against the committed file.
 
 use milepost_statement::{
-    Address, ChainId, Digest, Domain, JobId, ProofKind, Salt, Sampler, SessionOpen, SigningKey, Statement, TokenCount, TokenSeq, Turn, TurnReceipt,
-    Voucher, checkpoint_head, encode_proof, genesis_head, guest_input, open_digest, prompt_digest, request_digest, salt_commitment, turns_digest,
+    Address, ChainId, Digest, Domain, JobId, ProofKind, Salt, Sampler, SessionOpen, SigningKey, Statement, TokenCount, TokenSeq, Turn,
+    TurnReceipt, Voucher, checkpoint_head, encode_proof, genesis_head, guest_input, open_digest, prompt_digest, request_digest,
+    salt_commitment, turns_digest,
 };
 use serde_json::json;
 

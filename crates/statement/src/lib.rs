@@ -38,5 +38,6 @@ pub use proof::{ProofBytesError, ProofKind, decode_proof, encode_proof};
 pub use text::ParseError;
 #[cfg(feature = "std")]
 pub use transcript::{
-    Sampler, Salt, Turn, checkpoint_head, genesis_head, guest_input, open_digest, prompt_digest, request_digest, salt_commitment, turns_digest,
+    Salt, Sampler, Turn, checkpoint_head, genesis_head, guest_input, open_digest, prompt_digest, request_digest, salt_commitment,
+    turns_digest,
 };

@@ -3,8 +3,8 @@
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    Address, ChainId, Digest, GENESIS_DOMAIN, GUEST_INPUT_VERSION, JobId, OPEN_DOMAIN, PROMPT_DOMAIN, REQUEST_DOMAIN, SAMPLER_DOMAIN, Statement,
-    TURNS_DOMAIN, TokenCount, TokenId, TokenSeq, checkpoint_header,
+    Address, ChainId, Digest, GENESIS_DOMAIN, GUEST_INPUT_VERSION, JobId, OPEN_DOMAIN, PROMPT_DOMAIN, REQUEST_DOMAIN, SAMPLER_DOMAIN,
+    Statement, TURNS_DOMAIN, TokenCount, TokenId, TokenSeq, checkpoint_header,
 };
 
 /// The client's secret salt; 32 zero bytes where the terms carry no commitment.

@@ -1,8 +1,9 @@
 //! The frozen vectors, recomputed field by field from their inputs.
 
 use milepost_statement::{
-    Address, ChainId, Digest, Domain, JobId, ProofKind, Salt, Sampler, SessionOpen, Statement, TokenCount, TokenSeq, Turn, TurnReceipt, Voucher,
-    checkpoint_head, decode_proof, genesis_head, guest_input, open_digest, prompt_digest, recover, request_digest, salt_commitment, turns_digest,
+    Address, ChainId, Digest, Domain, JobId, ProofKind, Salt, Sampler, SessionOpen, Statement, TokenCount, TokenSeq, Turn, TurnReceipt,
+    Voucher, checkpoint_head, decode_proof, genesis_head, guest_input, open_digest, prompt_digest, recover, request_digest,
+    salt_commitment, turns_digest,
 };
 use serde_json::Value;
 
@@ -39,7 +40,8 @@ struct Transcript {
 fn transcript(v: &Value) -> Transcript {
     let terms = &v["terms"];
     let salt = Salt(bytes(&v["salt"]).try_into().expect("32 bytes"));
-    let (chain_id, marketplace, job_id) = (ChainId(number(&terms["chainId"])), address(&terms["marketplace"]), JobId(number(&terms["jobId"])));
+    let (chain_id, marketplace, job_id) =
+        (ChainId(number(&terms["chainId"])), address(&terms["marketplace"]), JobId(number(&terms["jobId"])));
     let (host, model_digest) = (address(&terms["host"]), digest(&terms["modelDigest"]));
     assert_eq!(salt_commitment(&salt), digest(&terms["saltCommitment"]));
     let genesis = genesis_head(chain_id, marketplace, job_id, host, model_digest, salt_commitment(&salt));
