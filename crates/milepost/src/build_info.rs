@@ -1,0 +1,40 @@
+//! Which code runs: version, commit, build time, guest image.
+
+use serde::Serialize;
+
+/// What `--version`, `GET /v1/version`, the startup log and a metric tell.
+#[derive(Clone, Debug, Serialize)]
+pub struct BuildInfo {
+    /// Version of the workspace.
+    pub version: &'static str,
+    /// Git commit, with `-dirty` if the tree was changed.
+    pub commit: &'static str,
+    /// Build time, Unix seconds.
+    pub built: u64,
+    /// Features that shape what this program can do.
+    pub features: Vec<&'static str>,
+    /// Image id of the guest whose proofs it accepts.
+    pub image_id: String,
+}
+
+/// This program's stamp.
+pub fn build_info() -> BuildInfo {
+    let mut features = Vec::new();
+    for (name, on) in [("rocksdb", cfg!(feature = "rocksdb")), ("llama", cfg!(feature = "llama")), ("stark", cfg!(feature = "stark"))] {
+        if on {
+            features.push(name);
+        }
+    }
+    BuildInfo {
+        version: env!("CARGO_PKG_VERSION"),
+        commit: env!("MILEPOST_COMMIT"),
+        built: env!("MILEPOST_BUILT").parse().unwrap_or(0),
+        features,
+        image_id: include_str!("../../../guest/image-id.txt").trim().to_owned(),
+    }
+}
+
+/// The stamp in one line.
+pub fn version_line() -> &'static str {
+    concat!(env!("CARGO_PKG_VERSION"), " (commit ", env!("MILEPOST_COMMIT"), ", built ", env!("MILEPOST_BUILT"), ")")
+}

@@ -1,0 +1,159 @@
+//! Reading the configuration from its three sources.
+
+use std::path::{Path, PathBuf};
+
+use figment::Figment;
+use figment::providers::{Format, Serialized, Toml};
+use figment::value::Value;
+
+use super::aliases::{ALIASES, why_ignored};
+use super::{Config, Secret};
+
+/// Why a configuration was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file does not exist.
+    #[error("configuration file {0} does not exist")]
+    NoFile(PathBuf),
+    /// A key is unknown or its value is wrong; the text names it.
+    #[error("configuration: {0}")]
+    Invalid(String),
+    /// A variable that looks like ours but is not.
+    #[error("environment variable {name} is unknown; {hint}")]
+    UnknownVariable {
+        /// Its name.
+        name: String,
+        /// What would be right.
+        hint: String,
+    },
+    /// A secret in the configuration file.
+    #[error("keys.submitter must not stand in a file that is also a configuration: put it into a file of its own (keys.submitter_file) or into HOST_PRIVATE_KEY")]
+    SecretInFile,
+}
+
+/// Variables of ours that are not settings.
+const NOT_SETTINGS: &[&str] = &["MILEPOST_CACHE", "MILEPOST_LOG", "MILEPOST_CONFIG", "MILEPOST_MODEL"];
+
+/// Reads the configuration. `vars` is the environment; `overrides` are `section.key=value` pairs from flags.
+pub fn load(
+    file: Option<&Path>,
+    vars: impl Iterator<Item = (String, String)>,
+    overrides: &[(String, String)],
+) -> Result<(Config, Vec<String>), Error> {
+    let mut figment = Figment::new();
+    if let Some(file) = file {
+        if !file.is_file() {
+            return Err(Error::NoFile(file.to_owned()));
+        }
+        let toml = Figment::from(Toml::file_exact(file));
+        if toml.find_value("keys.submitter").is_ok() {
+            return Err(Error::SecretInFile);
+        }
+        figment = figment.merge(toml);
+    }
+    let mut warnings = Vec::new();
+    let mut submitter = None;
+    let (mut aliased, mut own) = (Vec::new(), Vec::new());
+    for (name, value) in vars {
+        if let Some((_, key)) = ALIASES.iter().find(|(alias, _)| *alias == name) {
+            match *key {
+                Some("keys.submitter") => {
+                    warnings.push("HOST_PRIVATE_KEY is read from the environment: a key file (keys.submitter_file) is safer".to_owned());
+                    submitter = Some(Secret::from(value));
+                }
+                Some("node.listen") => aliased.push(("node.listen".to_owned(), format!("127.0.0.1:{value}"))),
+                Some(key) => aliased.push((key.to_owned(), value)),
+                None => warnings.push(format!("{name} is ignored: {}", why_ignored(&name))),
+            }
+        } else if let Some(rest) = name.strip_prefix("MILEPOST_") {
+            if NOT_SETTINGS.contains(&name.as_str()) {
+                continue;
+            }
+            let Some((section, key)) = rest.split_once("__") else {
+                return Err(Error::UnknownVariable { name, hint: "settings are named MILEPOST_SECTION__KEY, as in MILEPOST_NODE__LISTEN".to_owned() });
+            };
+            own.push((format!("{}.{}", section.to_lowercase(), key.to_lowercase()), value));
+        }
+    }
+    for (key, value) in aliased.iter().chain(&own).chain(overrides) {
+        figment = figment.merge(Serialized::default(key, typed(value)));
+    }
+    let mut config: Config = figment.extract().map_err(|error| Error::Invalid(explain(&error)))?;
+    if submitter.is_some() {
+        config.keys.submitter = submitter;
+    }
+    Ok((config, warnings))
+}
+
+/// Numbers and booleans keep their type; everything else is text.
+fn typed(text: &str) -> Value {
+    match text.parse::<u64>() {
+        Ok(number) => Value::from(number),
+        Err(_) => match text {
+            "true" => Value::from(true),
+            "false" => Value::from(false),
+            _ => Value::from(text),
+        },
+    }
+}
+
+fn explain(error: &figment::Error) -> String {
+    error.clone().into_iter().map(|one| one.to_string()).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vars(pairs: &[(&str, &str)]) -> impl Iterator<Item = (String, String)> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect::<Vec<_>>().into_iter()
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error_that_names_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("milepost.toml");
+        std::fs::write(&file, "[node]\nlissten = \"127.0.0.1:1\"\n").expect("written");
+        let error = load(Some(&file), vars(&[]), &[]).expect_err("refused").to_string();
+        assert!(error.contains("lissten"), "{error}");
+    }
+
+    #[test]
+    fn an_unknown_variable_is_an_error_and_foreign_ones_are_not() {
+        assert!(matches!(load(None, vars(&[("MILEPOST_LISTEN", "x")]), &[]), Err(Error::UnknownVariable { .. })));
+        let error = load(None, vars(&[("MILEPOST_NODE__LISSTEN", "x")]), &[]).expect_err("refused").to_string();
+        assert!(error.contains("lissten"), "{error}");
+        assert!(load(None, vars(&[("PATH", "/bin"), ("MILEPOST_CACHE", "/tmp")]), &[]).is_ok());
+    }
+
+    #[test]
+    fn the_known_nodes_variables_are_understood() {
+        let set = [("API_PORT", "9000"), ("MODEL_PATH", "/m.gguf"), ("CHAIN_ID", "84532"), ("CHECKPOINT_THRESHOLD", "50"), ("CONTRACT_PROOF_SYSTEM", "0x1")];
+        let (config, warnings) = load(None, vars(&set), &[]).expect("accepted");
+        assert_eq!(config.node.listen.port(), 9000);
+        assert_eq!(config.model.path, Some(PathBuf::from("/m.gguf")));
+        assert_eq!(config.chain.chain_id, Some(84532));
+        assert_eq!(config.gateway.checkpoint_threshold, 50);
+        assert!(warnings.iter().any(|warning| warning.contains("CONTRACT_PROOF_SYSTEM")), "{warnings:?}");
+    }
+
+    #[test]
+    fn flags_win_over_variables_and_variables_over_the_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("milepost.toml");
+        std::fs::write(&file, "[chain]\nchain_id = 1\n[node]\nlisten = \"127.0.0.1:1\"\n").expect("written");
+        let own = [("MILEPOST_CHAIN__CHAIN_ID", "2"), ("MILEPOST_NODE__LISTEN", "127.0.0.1:2")];
+        let (config, _) = load(Some(&file), vars(&own), &[("node.listen".to_owned(), "127.0.0.1:3".to_owned())]).expect("accepted");
+        assert_eq!((config.chain.chain_id, config.node.listen.port()), (Some(2), 3));
+    }
+
+    #[test]
+    fn a_key_is_never_printed_and_never_read_from_the_configuration_file() {
+        let (config, _) = load(None, vars(&[("HOST_PRIVATE_KEY", "0xabc123")]), &[]).expect("accepted");
+        assert!(!format!("{config:?}").contains("abc123"));
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("milepost.toml");
+        std::fs::write(&file, "[keys]\nsubmitter = \"0xabc\"\n").expect("written");
+        assert!(matches!(load(Some(&file), vars(&[]), &[]), Err(Error::SecretInFile)));
+    }
+}

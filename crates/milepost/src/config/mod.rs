@@ -1,0 +1,146 @@
+//! Configuration: one TOML file, `MILEPOST_SECTION__KEY` variables over it, the known node's variables beside them, flags on top.
+//!
+//! An unknown key or an unknown `MILEPOST_*` variable is an error: a setting that is silently ignored costs money. Secrets come
+//! from a file or the environment only and are never printed.
+
+mod aliases;
+mod load;
+mod secret;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use milepost_gateway::GatewayConfig;
+use milepost_settlement::SettlementConfig;
+use serde::{Deserialize, Serialize};
+
+pub use load::{Error, load};
+pub use secret::Secret;
+
+/// Everything an operator can set.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where the ledger lives and how the node is reached.
+    pub node: Node,
+    /// The model.
+    pub model: Model,
+    /// The chain; without `rpc_url` the node runs in log mode.
+    pub chain: ChainConfig,
+    /// The submitter's key.
+    pub keys: Keys,
+    /// The prover.
+    pub prover: ProverConfig,
+    /// The doors.
+    pub gateway: GatewayConfig,
+    /// Claims and transactions.
+    pub settlement: SettlementConfig,
+}
+
+/// `[node]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Node {
+    /// Folder of the ledger's database; made if absent.
+    pub data: PathBuf,
+    /// Address of the doors.
+    pub listen: SocketAddr,
+    /// `rocksdb`, or `memory` (nothing survives: tours and tests only).
+    pub store: StoreKind,
+}
+
+/// Which store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StoreKind {
+    /// RocksDB on disk.
+    Rocksdb,
+    /// Nothing survives the process.
+    Memory,
+}
+
+/// `[model]`
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Model {
+    /// `llama`, or `scripted` (no model at all: tours and tests only).
+    pub engine: EngineKind,
+    /// A GGUF file.
+    pub path: Option<PathBuf>,
+    /// Name under which it is offered; the file's stem by default.
+    pub name: Option<String>,
+    /// CPU threads; by default all but one, so that commits are never starved.
+    pub threads: Option<u32>,
+    /// Context of each sequence in tokens.
+    pub context: Option<u32>,
+    /// Sequences decoded at once.
+    pub parallel: Option<u32>,
+    /// Layers on the GPU.
+    pub gpu_layers: Option<u32>,
+    /// Tokens per second of the scripted engine.
+    pub scripted_rate: Option<u32>,
+}
+
+/// Which engine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EngineKind {
+    /// llama.cpp in this process.
+    #[default]
+    Llama,
+    /// Deterministic text without a model.
+    Scripted,
+}
+
+/// `[chain]`
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ChainConfig {
+    /// JSON-RPC endpoint. Unset: log mode.
+    pub rpc_url: Option<String>,
+    /// Expected chain id.
+    pub chain_id: Option<u64>,
+    /// `JobMarketplace`.
+    pub marketplace: Option<String>,
+    /// The host's address, if it is not the submitter key's own.
+    pub host: Option<String>,
+}
+
+/// `[keys]`
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Keys {
+    /// File with the submitter's private key in hexadecimal, readable by its owner only.
+    pub submitter_file: Option<PathBuf>,
+    /// The key itself; accepted from the environment only (`HOST_PRIVATE_KEY`).
+    #[serde(skip_serializing)]
+    pub submitter: Option<Secret>,
+}
+
+/// `[prover]`
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ProverConfig {
+    /// `stark`, or `mock` (tests on chain id 31337 over loopback only).
+    pub backend: Backend,
+    /// The program `milepost-prover`; by default the one beside this program.
+    pub program: Option<PathBuf>,
+}
+
+/// Which proofs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// Composite STARKs by `milepost-prover`.
+    #[default]
+    Stark,
+    /// No proof at all.
+    Mock,
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        let store = if cfg!(feature = "rocksdb") { StoreKind::Rocksdb } else { StoreKind::Memory };
+        Self { data: PathBuf::from("milepost-data"), listen: SocketAddr::from(([127, 0, 0, 1], 8080)), store }
+    }
+}
