@@ -9,6 +9,7 @@ import {IHostRegistry} from "./interfaces/IHostRegistry.sol";
 import {IJobMarketplace, SessionTerms, Status} from "./interfaces/IJobMarketplace.sol";
 import {Claims} from "./marketplace/Claims.sol";
 import {MarketplaceBase} from "./marketplace/MarketplaceBase.sol";
+import {Meter, newMeter} from "./marketplace/Meter.sol";
 import {Payouts} from "./marketplace/Payouts.sol";
 
 /// @title JobMarketplace
@@ -66,22 +67,11 @@ contract JobMarketplace is Claims, Payouts {
 
         Job storage job = _jobs[jobId];
         job.head = head;
-        job.meter = Meter({
-            tokensUsed: 0,
-            maxTokens: uint48(maxTokens),
-            startTime: uint40(block.timestamp),
-            lastProofTime: uint40(block.timestamp),
-            claimUntil: 0,
-            status: Status.Active,
-            closedToClaims: false,
-            hasVerifier: agreed.verifier != address(0),
-            hasVoucherSigner: agreed.voucherSigner != address(0)
-        });
+        job.meter = newMeter(agreed.maxDuration, agreed.verifier != address(0), agreed.voucherSigner != address(0));
         // The narrowing casts are covered by `_checkTerms`.
         job.host = agreed.host;
         job.expectedRate = agreed.expectedRate;
-        job.maxDuration = uint32(agreed.maxDuration);
-        job.timeoutSeconds = uint32(agreed.timeoutSeconds);
+        job.maxTokens = uint48(maxTokens);
         job.modelDigest = agreed.modelDigest;
         if (agreed.voucherSigner != address(0)) {
             job.voucherSigner = agreed.voucherSigner;
@@ -92,7 +82,8 @@ contract JobMarketplace is Claims, Payouts {
         job.depositor = msg.sender;
         job.deposit = uint96(agreed.deposit);
         job.token = agreed.token;
-        job.pricePerToken = uint96(agreed.pricePerToken);
+        job.pricePerToken = uint64(agreed.pricePerToken);
+        job.timeoutSeconds = uint32(agreed.timeoutSeconds);
         if (agreed.saltCommitment != 0) job.saltCommitment = agreed.saltCommitment;
         emit SessionCreated(jobId, msg.sender, agreed.host, agreed, head);
     }
@@ -114,39 +105,41 @@ contract JobMarketplace is Claims, Payouts {
         bool isHost = _isHostOrSubmitter(job.host);
         require(isDepositor || isHost, NotParty(msg.sender));
         emit ConversationRecorded(jobId, msg.sender, conversationCID);
-        if (!isHost && job.meter.status == Status.Active) _requestClose(jobId, job);
+        if (!isHost && job.meter.status() == Status.Active) _requestClose(jobId, job);
         else _finalize(jobId, job);
     }
 
     function _requestClose(uint256 jobId, Job storage job) private {
-        Meter memory meter = job.meter;
-        require(meter.status == Status.Active, WrongStatus(meter.status));
+        Meter meter = job.meter;
+        require(meter.status() == Status.Active, WrongStatus(meter.status()));
         if (msg.sender != job.depositor && !_isHostOrSubmitter(job.host)) {
             uint256 from = _closableFrom(job);
             require(block.timestamp >= from, CloseTooEarly(from));
         }
-        meter.status = Status.Closing;
-        meter.claimUntil = uint40(block.timestamp + claimWindow);
-        job.meter = meter;
-        emit CloseRequested(jobId, msg.sender, meter.claimUntil);
+        uint256 claimUntil = block.timestamp + claimWindow;
+        job.meter = meter.withClosing(claimUntil);
+        emit CloseRequested(jobId, msg.sender, claimUntil);
     }
 
     /// @dev Effects before interactions: the job is Completed before anything leaves.
     function _finalize(uint256 jobId, Job storage job) private {
-        Meter memory meter = job.meter;
-        require(meter.status == Status.Active || meter.status == Status.Closing, WrongStatus(meter.status));
+        Meter meter = job.meter;
+        Status status = meter.status();
+        require(status == Status.Active || status == Status.Closing, WrongStatus(status));
         address host = job.host;
         if (!_isHostOrSubmitter(host)) {
-            require(meter.status == Status.Closing, WrongStatus(meter.status));
-            require(block.timestamp > meter.claimUntil, FinalizeTooEarly(meter.claimUntil));
+            require(status == Status.Closing, WrongStatus(status));
+            uint256 claimUntil = meter.claimUntil();
+            require(block.timestamp > claimUntil, FinalizeTooEarly(claimUntil));
         }
-        job.meter.status = Status.Completed;
+        job.meter = meter.withCompleted();
 
         address token = job.token;
         uint256 deposit = job.deposit;
+        uint256 tokens = meter.tokensUsed();
         uint256 charge = 0;
-        if (meter.tokensUsed != 0) {
-            charge = uint256(meter.tokensUsed) * job.pricePerToken;
+        if (tokens != 0) {
+            charge = tokens * job.pricePerToken;
             uint256 least = job.minimumCharge;
             if (least > deposit) least = deposit;
             if (charge < least) charge = least;
@@ -155,7 +148,7 @@ contract JobMarketplace is Claims, Payouts {
         uint256 refund = deposit - charge;
         if (fee != 0) treasuryBalance[token] += fee;
         address depositor = job.depositor;
-        emit SessionCompleted(jobId, host, depositor, meter.tokensUsed, charge - fee, fee, refund);
+        emit SessionCompleted(jobId, host, depositor, tokens, charge - fee, fee, refund);
         _payHost(token, host, charge - fee);
         _push(token, depositor, refund);
     }
@@ -166,7 +159,7 @@ contract JobMarketplace is Claims, Payouts {
         require(terms.pricePerToken != 0, ZeroPrice());
         require(terms.modelDigest != 0, ZeroModelDigest());
         require(terms.deposit <= MAX_AMOUNT, AmountTooLarge(MAX_AMOUNT, terms.deposit));
-        require(terms.pricePerToken <= MAX_AMOUNT, AmountTooLarge(MAX_AMOUNT, terms.pricePerToken));
+        require(terms.pricePerToken <= MAX_PRICE, AmountTooLarge(MAX_PRICE, terms.pricePerToken));
         require(terms.minimumCharge <= MAX_AMOUNT, AmountTooLarge(MAX_AMOUNT, terms.minimumCharge));
         uint256 least = terms.pricePerToken * MIN_PROVEN_TOKENS;
         require(terms.deposit >= least, DepositTooSmall(least, terms.deposit));

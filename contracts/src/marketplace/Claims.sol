@@ -7,6 +7,7 @@ import {SignatureChecker} from "@openzeppelin/contracts/utils/cryptography/Signa
 import {Claim, IJobMarketplace, Status} from "../interfaces/IJobMarketplace.sol";
 import {IRiscZeroVerifier} from "../interfaces/IRiscZeroVerifier.sol";
 import {MarketplaceBase} from "./MarketplaceBase.sol";
+import {Meter} from "./Meter.sol";
 import {ProofCodec} from "./ProofCodec.sol";
 
 /// @title Claims
@@ -42,199 +43,175 @@ abstract contract Claims is MarketplaceBase {
         address actingFor = address(0);
         for (uint256 i = 0; i < claims.length; ++i) {
             bytes memory refusal;
-            (refusal, actingFor) = _claim(claims[i].jobId, claims[i].tokensClaimed, claims[i].proof, actingFor);
+            Claim calldata claim = claims[i];
+            (refusal, actingFor) = _claim(claim.jobId, claim.tokensClaimed, claim.proof, actingFor);
             if (refusal.length == 0) ++accepted;
-            else emit ClaimRejected(claims[i].jobId, i, refusal);
+            else emit ClaimRejected(claim.jobId, i, refusal);
         }
     }
 
     /// @param actingFor A host that the caller is known to act for: the jobs of a batch mostly have one host.
     /// @return refusal Empty, or the encoded error.
-    /// @return hostActedFor The host that the caller is known to act for now.
+    /// @return host The host that the caller is known to act for now.
     function _claim(uint256 jobId, uint256 tokensClaimed, bytes calldata proof, address actingFor)
         private
-        returns (bytes memory refusal, address hostActedFor)
+        returns (bytes memory refusal, address host)
     {
         Job storage job = _jobs[jobId];
-        Meter memory meter = job.meter;
-        if (meter.status == Status.None) return (abi.encodeWithSelector(UnknownJob.selector, jobId), actingFor);
-        address host = job.host;
+        Meter meter = job.meter;
+        if (meter.status() == Status.None) return (abi.encodeWithSelector(UnknownJob.selector, jobId), actingFor);
+        // One slot: read together, and before the registry is asked, they cost one read.
+        host = job.host;
+        uint256 most = job.maxTokens;
+        uint256 rate = job.expectedRate;
         if (host != actingFor && !_isHostOrSubmitter(host)) {
             return (abi.encodeWithSelector(NotHost.selector, msg.sender), actingFor);
         }
-
         uint256 total;
-        (refusal, total) = _checkAmount(job, meter, tokensClaimed);
+        (refusal, total) = _checkAmount(meter, most, rate, tokensClaimed);
         if (refusal.length != 0) return (refusal, host);
-        bytes32 headAfter;
-        uint256 kind;
-        (refusal, headAfter, kind) = _checkProof(job, meter, jobId, host, tokensClaimed, proof);
+        refusal = _checkProof(job, meter, jobId, host, tokensClaimed, proof);
         if (refusal.length != 0) return (refusal, host);
+        uint256 acknowledged = 0;
+        if (meter.hasVoucherSigner()) {
+            (refusal, acknowledged) = _checkVoucher(job, meter, jobId, total, proof);
+            if (refusal.length != 0) return (refusal, host);
+        } else if (proof.voucher().length != 0) {
+            return (abi.encodeWithSelector(UnexpectedVoucher.selector), host);
+        }
 
-        if (tokensClaimed < MIN_PROVEN_TOKENS) meter.closedToClaims = true;
-        meter.tokensUsed = uint48(total); // at most maxTokens
-        meter.lastProofTime = uint40(block.timestamp);
+        meter = meter.withClaim(total, acknowledged);
+        if (tokensClaimed < MIN_PROVEN_TOKENS) meter = meter.withClosedToClaims();
+        bytes32 headAfter = bytes32(proof.word(288));
         job.meter = meter;
         job.head = headAfter;
-        emit ProofOfWork(jobId, host, tokensClaimed, total, headAfter, uint8(kind));
-        return (refusal, host);
+        // The kind is one of the known ones, so it fits.
+        emit ProofOfWork(jobId, host, tokensClaimed, total, headAfter, uint8(proof.kind()));
     }
 
-    function _checkAmount(Job storage job, Meter memory meter, uint256 tokensClaimed)
+    function _checkAmount(Meter meter, uint256 most, uint256 rate, uint256 tokensClaimed)
         private
         view
         returns (bytes memory refusal, uint256 total)
     {
-        if (meter.status == Status.Closing) {
-            if (block.timestamp > meter.claimUntil) {
-                return (abi.encodeWithSelector(ClaimWindowOver.selector, meter.claimUntil), 0);
-            }
-            if (meter.closedToClaims) return (abi.encodeWithSelector(ClosedToClaims.selector), 0);
-            if (tokensClaimed == 0) return (abi.encodeWithSelector(BelowMinimum.selector, 1, 0), 0);
-        } else {
-            if (meter.status != Status.Active) {
-                return (abi.encodeWithSelector(WrongStatus.selector, meter.status), 0);
-            }
+        Status status = meter.status();
+        if (status == Status.Active) {
             if (tokensClaimed < MIN_PROVEN_TOKENS) {
                 return (abi.encodeWithSelector(BelowMinimum.selector, MIN_PROVEN_TOKENS, tokensClaimed), 0);
             }
+        } else {
+            if (status != Status.Closing) return (abi.encodeWithSelector(WrongStatus.selector, status), 0);
+            uint256 until = meter.claimUntil();
+            if (block.timestamp > until) return (abi.encodeWithSelector(ClaimWindowOver.selector, until), 0);
+            if (meter.closedToClaims()) return (abi.encodeWithSelector(ClosedToClaims.selector), 0);
+            if (tokensClaimed == 0) return (abi.encodeWithSelector(BelowMinimum.selector, 1, 0), 0);
         }
+        uint256 used = meter.tokensUsed();
         unchecked {
-            total = meter.tokensUsed + tokensClaimed;
+            total = used + tokensClaimed; // wraps only where the first half of the next condition refuses it
         }
-        // The first half catches a sum that wrapped around.
-        if (tokensClaimed > meter.maxTokens || total > meter.maxTokens) {
-            return (abi.encodeWithSelector(DepositExceeded.selector, meter.maxTokens, total), 0);
+        if (tokensClaimed > most || total > most) {
+            return (abi.encodeWithSelector(DepositExceeded.selector, most, total), 0);
         }
-        uint256 allowed = _rateCap(job.expectedRate, meter.startTime);
+        uint256 allowed = _rateCap(rate, meter.startTime());
         if (total > allowed) return (abi.encodeWithSelector(RateCapExceeded.selector, allowed, total), 0);
     }
 
+    /// @dev The journal's words 0 to 8 in their order, then the seal.
     function _checkProof(
         Job storage job,
-        Meter memory meter,
+        Meter meter,
         uint256 jobId,
         address host,
         uint256 tokensClaimed,
         bytes calldata proof
-    ) private returns (bytes memory refusal, bytes32 headAfter, uint256 kind) {
-        bytes calldata journal;
-        bytes calldata seal;
-        bytes calldata voucher;
-        {
-            bool ok;
-            uint256 journalLength;
-            (ok, journalLength, kind, journal, seal, voucher) = proof.split();
-            if (!ok) {
-                refusal = journalLength == ProofCodec.JOURNAL_BYTES
-                    ? abi.encodeWithSelector(MalformedProof.selector)
-                    : abi.encodeWithSelector(WrongJournalLength.selector, journalLength);
-                return (refusal, 0, 0);
-            }
-        }
-        refusal = _checkOrigin(job, jobId, host, journal);
-        if (refusal.length != 0) return (refusal, 0, 0);
-        refusal = _checkChain(job, meter, tokensClaimed, journal);
-        if (refusal.length != 0) return (refusal, 0, 0);
-        refusal = _checkSeal(job, meter, kind, journal, seal);
-        if (refusal.length != 0) return (refusal, 0, 0);
-        refusal = _checkVoucher(job, meter, jobId, tokensClaimed, voucher);
-        headAfter = bytes32(journal.word(288));
-    }
-
-    /// @dev The journal's words 0 to 5: what the claim is for.
-    function _checkOrigin(Job storage job, uint256 jobId, address host, bytes calldata journal)
-        private
-        view
-        returns (bytes memory refusal)
-    {
-        uint256 found = journal.word(0);
-        if (found != 1) return abi.encodeWithSelector(WrongVersion.selector, found);
-        found = journal.word(32);
-        if (found != block.chainid) return abi.encodeWithSelector(WrongChain.selector, block.chainid, found);
-        found = journal.word(64);
-        if (found != uint160(address(this))) return abi.encodeWithSelector(WrongMarketplace.selector, found);
-        found = journal.word(96);
-        if (found != jobId) return abi.encodeWithSelector(WrongJob.selector, jobId, found);
-        found = journal.word(128);
-        if (found != uint160(host)) return abi.encodeWithSelector(WrongHost.selector, host, found);
-        found = journal.word(160);
-        bytes32 modelDigest = job.modelDigest;
-        if (found != uint256(modelDigest)) return abi.encodeWithSelector(WrongModel.selector, modelDigest, found);
-    }
-
-    /// @dev The journal's words 6 to 8: where the claim continues.
-    function _checkChain(Job storage job, Meter memory meter, uint256 tokensClaimed, bytes calldata journal)
-        private
-        view
-        returns (bytes memory refusal)
-    {
-        uint256 found = journal.word(192);
-        if (found != meter.tokensUsed) return abi.encodeWithSelector(WrongFirstSeq.selector, meter.tokensUsed, found);
-        found = journal.word(224);
-        if (found != tokensClaimed) return abi.encodeWithSelector(WrongCount.selector, tokensClaimed, found);
-        found = journal.word(256);
-        bytes32 head = job.head;
-        if (found != uint256(head)) return abi.encodeWithSelector(WrongHeadBefore.selector, head, found);
-    }
-
-    function _checkSeal(
-        Job storage job,
-        Meter memory meter,
-        uint256 kind,
-        bytes calldata journal,
-        bytes calldata seal
     ) private view returns (bytes memory refusal) {
+        if (!proof.isWellFormed()) return _nameFault(proof);
+        uint256 found = proof.word(0);
+        if (found != 1) return abi.encodeWithSelector(WrongVersion.selector, found);
+        found = proof.word(32);
+        if (found != block.chainid) return abi.encodeWithSelector(WrongChain.selector, block.chainid, found);
+        found = proof.word(64);
+        if (found != uint160(address(this))) return abi.encodeWithSelector(WrongMarketplace.selector, found);
+        found = proof.word(96);
+        if (found != jobId) return abi.encodeWithSelector(WrongJob.selector, jobId, found);
+        found = proof.word(128);
+        if (found != uint160(host)) return abi.encodeWithSelector(WrongHost.selector, host, found);
+        found = proof.word(160);
+        uint256 expected = uint256(job.modelDigest);
+        if (found != expected) return abi.encodeWithSelector(WrongModel.selector, expected, found);
+        found = proof.word(192);
+        expected = meter.tokensUsed();
+        if (found != expected) return abi.encodeWithSelector(WrongFirstSeq.selector, expected, found);
+        found = proof.word(224);
+        if (found != tokensClaimed) return abi.encodeWithSelector(WrongCount.selector, tokensClaimed, found);
+        found = proof.word(256);
+        expected = uint256(job.head);
+        if (found != expected) return abi.encodeWithSelector(WrongHeadBefore.selector, expected, found);
+        return _checkSeal(job, meter, proof);
+    }
+
+    function _nameFault(bytes calldata proof) private pure returns (bytes memory) {
+        uint256 length = proof.journalLength();
+        return length == ProofCodec.JOURNAL_BYTES
+            ? abi.encodeWithSelector(MalformedProof.selector)
+            : abi.encodeWithSelector(WrongJournalLength.selector, length);
+    }
+
+    function _checkSeal(Job storage job, Meter meter, bytes calldata proof)
+        private
+        view
+        returns (bytes memory refusal)
+    {
+        uint256 kind = proof.kind();
         if (kind == KIND_GROTH16) {
-            if (!meter.hasVerifier) return abi.encodeWithSelector(NoVerifier.selector);
-            if (seal.length < 4 || bytes4(seal) == FAKE_SEAL) return abi.encodeWithSelector(FakeSeal.selector);
-            address verifier = job.verifier;
-            (bool ok,) =
-                verifier.staticcall(abi.encodeCall(IRiscZeroVerifier.verify, (seal, imageId, sha256(journal))));
-            // A call to an account without code succeeds: that must not pass for a verified seal.
-            if (!ok || verifier.code.length == 0) return abi.encodeWithSelector(ProofRejected.selector);
-            return refusal;
+            return meter.hasVerifier() ? _verify(job, proof) : abi.encodeWithSelector(NoVerifier.selector);
         }
         if (kind != KIND_COMPOSITE && kind != KIND_MOCK) {
             return abi.encodeWithSelector(UnknownProofKind.selector, kind);
         }
-        if (meter.hasVerifier) return abi.encodeWithSelector(SealRequired.selector, kind);
-        if (seal.length != 0) return abi.encodeWithSelector(SealNotEmpty.selector);
+        if (meter.hasVerifier()) return abi.encodeWithSelector(SealRequired.selector, kind);
+        if (proof.hasSeal()) return abi.encodeWithSelector(SealNotEmpty.selector);
         if (kind == KIND_MOCK && !testDeployment) return abi.encodeWithSelector(MockProofRefused.selector);
     }
 
-    /// @dev Writes the highest voucher; the last check of a claim, so that a refused claim writes nothing.
-    function _checkVoucher(
-        Job storage job,
-        Meter memory meter,
-        uint256 jobId,
-        uint256 tokensClaimed,
-        bytes calldata voucher
-    ) private returns (bytes memory refusal) {
-        if (!meter.hasVoucherSigner) {
-            if (voucher.length != 0) return abi.encodeWithSelector(UnexpectedVoucher.selector);
-            return refusal;
-        }
-        uint256 acknowledged = job.voucherTokens;
-        bool higher = false;
+    function _verify(Job storage job, bytes calldata proof) private view returns (bytes memory refusal) {
+        bytes calldata seal = proof.seal();
+        if (seal.length < 4 || bytes4(seal) == FAKE_SEAL) return abi.encodeWithSelector(FakeSeal.selector);
+        address verifier = job.verifier;
+        (bool ok,) = verifier.staticcall(
+            abi.encodeCall(IRiscZeroVerifier.verify, (seal, imageId, sha256(proof.journal())))
+        );
+        // A call to an account without code succeeds: that must not pass for a verified seal.
+        if (!ok || verifier.code.length == 0) return abi.encodeWithSelector(ProofRejected.selector);
+    }
+
+    /// @return refusal Empty, or the encoded error.
+    /// @return acknowledged The highest voucher seen, this one included.
+    function _checkVoucher(Job storage job, Meter meter, uint256 jobId, uint256 total, bytes calldata proof)
+        private
+        view
+        returns (bytes memory refusal, uint256 acknowledged)
+    {
+        address signer = job.voucherSigner;
+        uint256 allowance = job.voucherAllowance;
+        acknowledged = meter.voucherTokens();
+        bytes calldata voucher = proof.voucher();
         if (voucher.length != 0) {
             (bool ok, uint256 tokens, bytes calldata signature) = voucher.splitVoucher();
-            if (!ok) return abi.encodeWithSelector(MalformedProof.selector);
+            if (!ok) return (abi.encodeWithSelector(MalformedProof.selector), 0);
             // No job bills more than MAX_JOB_TOKENS: acknowledging more is acknowledging all.
             uint256 capped = tokens < MAX_JOB_TOKENS ? tokens : MAX_JOB_TOKENS;
             // A voucher no higher than one seen before says nothing new and is not looked at.
             if (capped > acknowledged) {
-                if (!_isSignedBy(job.voucherSigner, voucherDigest(jobId, tokens), signature)) {
-                    return abi.encodeWithSelector(WrongVoucherSignature.selector);
+                if (!_isSignedBy(signer, voucherDigest(jobId, tokens), signature)) {
+                    return (abi.encodeWithSelector(WrongVoucherSignature.selector), 0);
                 }
                 acknowledged = capped;
-                higher = true;
             }
         }
-        uint256 total = uint256(meter.tokensUsed) + tokensClaimed;
-        uint256 allowed = acknowledged + job.voucherAllowance;
-        if (total > allowed) return abi.encodeWithSelector(VoucherExceeded.selector, allowed, total);
-        if (higher) job.voucherTokens = uint48(acknowledged);
+        uint256 allowed = acknowledged + allowance;
+        if (total > allowed) return (abi.encodeWithSelector(VoucherExceeded.selector, allowed, total), 0);
     }
 
     /// @dev The key first, the account's code second: an account that delegates to code (EIP-7702) after it signed must

@@ -6,6 +6,7 @@ import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 import {IHostEarnings} from "../interfaces/IHostEarnings.sol";
 import {IHostRegistry} from "../interfaces/IHostRegistry.sol";
 import {IJobMarketplace, Session, SessionTerms, Status} from "../interfaces/IJobMarketplace.sol";
+import {Meter} from "./Meter.sol";
 
 /// @title Storage, constants and views of the marketplace
 /// @dev A claim reads four slots and writes two of them: `head` and `meter`. Everything else is read at the beginning
@@ -24,8 +25,10 @@ abstract contract MarketplaceBase is IJobMarketplace, EIP712 {
     uint256 public constant MIN_DURATION = 60;
     /// @notice Longest duration and idle timeout, seconds: bounds how long a vanished host can hold a deposit.
     uint256 public constant MAX_DURATION = 365 days;
-    /// @notice Largest deposit, price and minimum charge, smallest units.
+    /// @notice Largest deposit and minimum charge, smallest units.
     uint256 public constant MAX_AMOUNT = type(uint96).max;
+    /// @notice Largest price per token, smallest units: 18 coins of 18 decimals.
+    uint256 public constant MAX_PRICE = type(uint64).max;
     /// @notice Most tokens one job can bill; a deposit for more is refunded beyond it.
     uint256 public constant MAX_JOB_TOKENS = type(uint48).max;
     /// @notice Most claims in a batch: about 2.5 million gas.
@@ -36,36 +39,22 @@ abstract contract MarketplaceBase is IJobMarketplace, EIP712 {
     bytes32 internal constant VOUCHER_TYPEHASH = keccak256("Voucher(uint256 jobId,uint256 tokens)");
     bytes16 internal constant HEAD_DOMAIN = "milepost:head:v1";
 
-    /// @dev One slot: all that changes with a claim but the head.
-    struct Meter {
-        uint48 tokensUsed;
-        uint48 maxTokens;
-        uint40 startTime;
-        uint40 lastProofTime;
-        uint40 claimUntil;
-        Status status;
-        bool closedToClaims;
-        bool hasVerifier;
-        bool hasVoucherSigner;
-    }
-
     struct Job {
         bytes32 head;
         Meter meter;
         address host;
         uint32 expectedRate;
-        uint32 maxDuration;
-        uint32 timeoutSeconds;
+        uint48 maxTokens;
         bytes32 modelDigest;
         address voucherSigner;
-        uint48 voucherTokens;
         uint48 voucherAllowance;
         address verifier;
         uint96 minimumCharge;
         address depositor;
         uint96 deposit;
         address token;
-        uint96 pricePerToken;
+        uint64 pricePerToken;
+        uint32 timeoutSeconds;
         bytes32 saltCommitment;
     }
 
@@ -117,7 +106,7 @@ abstract contract MarketplaceBase is IJobMarketplace, EIP712 {
     /// @inheritdoc IJobMarketplace
     function getSession(uint256 jobId) external view returns (Session memory) {
         Job storage job = _jobs[jobId];
-        Meter memory meter = job.meter;
+        Meter meter = job.meter;
         return Session({
             depositor: job.depositor,
             terms: SessionTerms({
@@ -127,7 +116,7 @@ abstract contract MarketplaceBase is IJobMarketplace, EIP712 {
                 pricePerToken: job.pricePerToken,
                 modelDigest: job.modelDigest,
                 expectedRate: job.expectedRate,
-                maxDuration: job.maxDuration,
+                maxDuration: uint64(meter.maxDuration()),
                 timeoutSeconds: job.timeoutSeconds,
                 minimumCharge: job.minimumCharge,
                 verifier: job.verifier,
@@ -135,14 +124,14 @@ abstract contract MarketplaceBase is IJobMarketplace, EIP712 {
                 voucherAllowance: job.voucherAllowance,
                 saltCommitment: job.saltCommitment
             }),
-            status: meter.status,
-            closedToClaims: meter.closedToClaims,
-            startTime: meter.startTime,
-            lastProofTime: meter.lastProofTime,
-            claimUntil: meter.claimUntil,
-            tokensUsed: meter.tokensUsed,
-            maxTokens: meter.maxTokens,
-            voucherTokens: job.voucherTokens,
+            status: meter.status(),
+            closedToClaims: meter.closedToClaims(),
+            startTime: uint64(meter.startTime()),
+            lastProofTime: uint64(meter.lastProofTime()),
+            claimUntil: uint64(meter.claimUntil()),
+            tokensUsed: uint64(meter.tokensUsed()),
+            maxTokens: job.maxTokens,
+            voucherTokens: uint64(meter.voucherTokens()),
             head: job.head
         });
     }
@@ -150,13 +139,13 @@ abstract contract MarketplaceBase is IJobMarketplace, EIP712 {
     /// @inheritdoc IJobMarketplace
     function tokensAllowed(uint256 jobId) external view returns (uint256) {
         Job storage job = _existing(jobId);
-        return _rateCap(job.expectedRate, job.meter.startTime);
+        return _rateCap(job.expectedRate, job.meter.startTime());
     }
 
     /// @inheritdoc IJobMarketplace
     function closableFrom(uint256 jobId) external view returns (uint256) {
         Job storage job = _existing(jobId);
-        return job.meter.status == Status.Active ? _closableFrom(job) : 0;
+        return job.meter.status() == Status.Active ? _closableFrom(job) : 0;
     }
 
     /// @inheritdoc IJobMarketplace
@@ -166,7 +155,7 @@ abstract contract MarketplaceBase is IJobMarketplace, EIP712 {
 
     function _existing(uint256 jobId) internal view returns (Job storage job) {
         job = _jobs[jobId];
-        require(job.meter.status != Status.None, UnknownJob(jobId));
+        require(job.meter.status() != Status.None, UnknownJob(jobId));
     }
 
     /// @dev Cumulative since the start, so that waiting is never forfeited.
@@ -175,8 +164,9 @@ abstract contract MarketplaceBase is IJobMarketplace, EIP712 {
     }
 
     function _closableFrom(Job storage job) internal view returns (uint256) {
-        uint256 ended = uint256(job.meter.startTime) + job.maxDuration;
-        uint256 idle = uint256(job.meter.lastProofTime) + job.timeoutSeconds;
+        Meter meter = job.meter;
+        uint256 ended = meter.startTime() + meter.maxDuration();
+        uint256 idle = meter.lastProofTime() + job.timeoutSeconds;
         return ended < idle ? ended : idle;
     }
 

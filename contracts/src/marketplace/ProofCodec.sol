@@ -2,12 +2,12 @@
 pragma solidity 0.8.37;
 
 /// @title Strict reader of `abi.encode(uint8 kind, bytes journal, bytes seal, bytes voucher)`
-/// @dev Returns `ok = false` instead of reverting, so that one bad claim cannot stop a batch. Accepts the canonical
-/// layout only: one meaning has one encoding.
+/// @dev Accepts the canonical layout only: one meaning has one encoding. Nothing here reverts, so that one bad claim
+/// cannot stop a batch. The readers trust that `isWellFormed` was asked first.
 ///
-///     0x000 kind            0x020 0x80            0x040 0x1e0           0x060 0x200 + pad(seal)
+///     0x000 kind            0x020 0x80            0x040 0x1e0           0x060 voucher offset
 ///     0x080 0x140           0x0a0 journal (320)   0x1e0 seal length     0x200 seal, padded
-///     then                  voucher length        voucher, padded
+///     voucher offset: voucher length, voucher, padded
 library ProofCodec {
     /// @notice Bytes of a journal: ten words.
     uint256 internal constant JOURNAL_BYTES = 320;
@@ -15,73 +15,90 @@ library ProofCodec {
     uint256 private constant SEAL_OFFSET = JOURNAL_OFFSET + 32 + JOURNAL_BYTES;
     uint256 private constant MIN_BYTES = SEAL_OFFSET + 64;
 
-    /// @notice Splits proof bytes. If all is well but the journal's length, `ok` is false and `journalLength` tells it.
-    function split(bytes calldata proof)
-        internal
-        pure
-        returns (
-            bool ok,
-            uint256 journalLength,
-            uint256 kind,
-            bytes calldata journal,
-            bytes calldata seal,
-            bytes calldata voucher
-        )
-    {
-        journal = proof[0:0];
-        seal = journal;
-        voucher = journal;
-        journalLength = JOURNAL_BYTES;
-        if (proof.length <= JOURNAL_OFFSET + 32) return (false, journalLength, 0, journal, seal, voucher);
-        kind = _word(proof, 0);
-        if (_word(proof, 0x20) != JOURNAL_OFFSET) return (false, journalLength, 0, journal, seal, voucher);
-        journalLength = _word(proof, JOURNAL_OFFSET);
-        if (journalLength != JOURNAL_BYTES || proof.length < MIN_BYTES || _word(proof, 0x40) != SEAL_OFFSET) {
-            return (false, journalLength, 0, journal, seal, voucher);
+    /// @notice Whether the bytes are the canonical encoding of a proof with a journal of 320 bytes.
+    function isWellFormed(bytes calldata proof) internal pure returns (bool) {
+        uint256 length = proof.length;
+        if (length < MIN_BYTES) return false;
+        if (_at(proof, 0x20) != JOURNAL_OFFSET || _at(proof, JOURNAL_OFFSET) != JOURNAL_BYTES) return false;
+        if (_at(proof, 0x40) != SEAL_OFFSET) return false;
+        uint256 sealLength = _at(proof, SEAL_OFFSET);
+        // Lengths beyond the proof's own could overflow the sums below; the rest cannot.
+        if (sealLength > length) return false;
+        unchecked {
+            uint256 voucherOffset = SEAL_OFFSET + 32 + _padded(sealLength);
+            if (_at(proof, 0x60) != voucherOffset || length < voucherOffset + 32) return false;
+            uint256 voucherLength = _at(proof, voucherOffset);
+            return voucherLength <= length && length == voucherOffset + 32 + _padded(voucherLength);
         }
-        uint256 sealLength = _word(proof, SEAL_OFFSET);
-        // Lengths beyond the proof's own would overflow the sums below.
-        if (sealLength > proof.length) return (false, journalLength, 0, journal, seal, voucher);
-        uint256 voucherOffset = SEAL_OFFSET + 32 + _padded(sealLength);
-        if (_word(proof, 0x60) != voucherOffset || proof.length < voucherOffset + 32) {
-            return (false, journalLength, 0, journal, seal, voucher);
+    }
+
+    /// @notice The length that an encoding without another fault gives for its journal, to name the fault.
+    function journalLength(bytes calldata proof) internal pure returns (uint256) {
+        if (proof.length < JOURNAL_OFFSET + 32 || _at(proof, 0x20) != JOURNAL_OFFSET) return JOURNAL_BYTES;
+        return _at(proof, JOURNAL_OFFSET);
+    }
+
+    /// @notice The proof's kind.
+    function kind(bytes calldata proof) internal pure returns (uint256) {
+        return _at(proof, 0);
+    }
+
+    /// @notice The journal's word at byte `offset`.
+    function word(bytes calldata proof, uint256 offset) internal pure returns (uint256) {
+        unchecked {
+            return _at(proof, JOURNAL_OFFSET + 32 + offset);
         }
-        uint256 voucherLength = _word(proof, voucherOffset);
-        if (voucherLength > proof.length || proof.length != voucherOffset + 32 + _padded(voucherLength)) {
-            return (false, journalLength, 0, journal, seal, voucher);
-        }
-        ok = true;
-        journal = proof[JOURNAL_OFFSET + 32:SEAL_OFFSET];
-        seal = proof[SEAL_OFFSET + 32:SEAL_OFFSET + 32 + sealLength];
-        voucher = proof[voucherOffset + 32:voucherOffset + 32 + voucherLength];
+    }
+
+    /// @notice The journal.
+    function journal(bytes calldata proof) internal pure returns (bytes calldata) {
+        return _bytesAt(proof, JOURNAL_OFFSET);
+    }
+
+    /// @notice Whether the proof carries a seal.
+    function hasSeal(bytes calldata proof) internal pure returns (bool) {
+        return _at(proof, SEAL_OFFSET) != 0;
+    }
+
+    /// @notice The seal.
+    function seal(bytes calldata proof) internal pure returns (bytes calldata) {
+        return _bytesAt(proof, SEAL_OFFSET);
+    }
+
+    /// @notice The voucher.
+    function voucher(bytes calldata proof) internal pure returns (bytes calldata) {
+        return _bytesAt(proof, _at(proof, 0x60));
     }
 
     /// @notice Splits `abi.encode(uint256 tokens, bytes signature)`.
-    function splitVoucher(bytes calldata voucher)
+    function splitVoucher(bytes calldata data)
         internal
         pure
         returns (bool ok, uint256 tokens, bytes calldata signature)
     {
-        signature = voucher[0:0];
-        if (voucher.length < 96 || _word(voucher, 32) != 64) return (false, 0, signature);
-        uint256 length = _word(voucher, 64);
-        if (length > voucher.length || voucher.length != 96 + _padded(length)) return (false, 0, signature);
-        return (true, _word(voucher, 0), voucher[96:96 + length]);
-    }
-
-    /// @notice The journal's word at byte `offset`.
-    function word(bytes calldata journal, uint256 offset) internal pure returns (uint256) {
-        return _word(journal, offset);
+        signature = data;
+        if (data.length < 96 || _at(data, 32) != 64) return (false, 0, signature);
+        uint256 length = _at(data, 64);
+        if (length > data.length || data.length != 96 + _padded(length)) return (false, 0, signature);
+        return (true, _at(data, 0), _bytesAt(data, 64));
     }
 
     function _padded(uint256 length) private pure returns (uint256) {
-        return (length + 31) & ~uint256(31);
+        unchecked {
+            return (length + 31) & ~uint256(31);
+        }
     }
 
-    /// @dev Callers have checked that the word lies within the bytes.
-    function _word(bytes calldata data, uint256 offset) private pure returns (uint256 value) {
+    function _at(bytes calldata data, uint256 offset) private pure returns (uint256 value) {
         assembly ("memory-safe") {
             value := calldataload(add(data.offset, offset))
+        }
+    }
+
+    function _bytesAt(bytes calldata data, uint256 offset) private pure returns (bytes calldata part) {
+        assembly ("memory-safe") {
+            part.offset := add(add(data.offset, offset), 32)
+            part.length := calldataload(add(data.offset, offset))
         }
     }
 }
