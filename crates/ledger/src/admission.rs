@@ -2,7 +2,7 @@
 
 use milepost_statement::TokenCount;
 
-use crate::{Account, TokenAmount, UnixSeconds};
+use crate::{Account, AccountRecord, Phase, TokenAmount, UnixSeconds};
 
 /// The host's own limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,22 +44,35 @@ pub struct Admission {
 }
 
 impl Account {
+    /// See [`AccountRecord::deadline`].
+    pub fn deadline(&self) -> Option<UnixSeconds> {
+        self.record.deadline()
+    }
+
+    /// See [`AccountRecord::admissible`].
+    pub fn admissible(&self, now: UnixSeconds, limits: &Limits) -> Admission {
+        self.record.admissible(now, limits)
+    }
+}
+
+impl AccountRecord {
     /// The last moment at which a claim can land: the end of the closing window, or the longest duration while the job is
     /// active (claims are accepted for longer, but by then anyone may start the window).
     pub fn deadline(&self) -> Option<UnixSeconds> {
-        let terms = self.record.terms.as_ref()?;
-        Some(self.record.claim_until.unwrap_or_else(|| terms.started.plus(terms.max_duration)))
+        let terms = self.terms.as_ref()?;
+        Some(self.claim_until.unwrap_or_else(|| terms.started.plus(terms.max_duration)))
     }
 
-    /// How many more tokens may be generated at `now`.
+    /// How many more tokens may be generated at `now`. A function of the durable record alone, so that a meter can ask after
+    /// every commit without going back to the ledger.
     pub fn admissible(&self, now: UnixSeconds, limits: &Limits) -> Admission {
-        if !self.is_open() {
+        if self.phase != Phase::Open || self.halted.is_some() {
             return Admission { tokens: TokenCount::ZERO, bound: Bound::NotOpen };
         }
-        let Some(terms) = &self.record.terms else {
+        let Some(terms) = &self.terms else {
             return Admission { tokens: TokenCount(u64::MAX), bound: Bound::Unbilled };
         };
-        let positions = &self.record.positions;
+        let positions = &self.positions;
         let last_claim = UnixSeconds(self.deadline().unwrap_or(now).0.saturating_sub(limits.reserve_seconds));
         if now >= last_claim {
             return Admission { tokens: TokenCount::ZERO, bound: Bound::Deadline };
@@ -67,7 +80,7 @@ impl Account {
         let ceilings = [
             (Some(terms.affordable().0), Bound::Deposit),
             (Some(terms.rate_cap(last_claim).0), Bound::RateCap),
-            (terms.voucher.map(|voucher| self.record.voucher.0.saturating_add(voucher.allowance.0)), Bound::Voucher),
+            (terms.voucher.map(|voucher| self.voucher.0.saturating_add(voucher.allowance.0)), Bound::Voucher),
             (limits.max_at_risk.map(|risk| positions.landed.0.saturating_add(tokens_worth(risk, terms.price))), Bound::AtRisk),
         ];
         let (ceiling, bound) =
