@@ -115,6 +115,8 @@ impl Drop for Generation {
 pub(crate) struct Outlet {
     tokens: mpsc::Sender<Sampled>,
     shared: Arc<Shared>,
+    /// The last token was delivered.
+    finished: bool,
 }
 
 impl Outlet {
@@ -134,7 +136,8 @@ impl Outlet {
 
     /// Delivers a token. Room was seen before and only the engine fills the channel, so the one way to fail is that
     /// the reader is gone, which the next look at [`Self::is_cancelled`] finds.
-    pub(crate) fn deliver(&self, sampled: Sampled) {
+    pub(crate) fn deliver(&mut self, sampled: Sampled) {
+        self.finished = sampled.finish.is_some();
         let sent = self.tokens.try_send(sampled);
         debug_assert!(!matches!(sent, Err(mpsc::error::TrySendError::Full(_))), "sampled without room in the channel");
     }
@@ -150,6 +153,15 @@ impl Outlet {
     }
 }
 
+impl Drop for Outlet {
+    /// A generation must not look cancelled because its engine went away: whoever lets go of an outlet early has failed it.
+    fn drop(&mut self) {
+        if !self.finished && !self.is_cancelled() {
+            let _ = self.shared.failure.set(Error::EngineFailed { reason: "it was shut down".into() });
+        }
+    }
+}
+
 /// A new generation; `engine` is woken when it should look again.
 pub(crate) fn generation(prompt_tokens: usize, engine: Waker) -> (Outlet, Generation) {
     let (sender, receiver) = mpsc::channel(CHANNEL_TOKENS);
@@ -160,7 +172,7 @@ pub(crate) fn generation(prompt_tokens: usize, engine: Waker) -> (Outlet, Genera
         failure: OnceLock::new(),
         engine,
     });
-    let outlet = Outlet { tokens: sender, shared: Arc::clone(&shared) };
+    let outlet = Outlet { tokens: sender, shared: Arc::clone(&shared), finished: false };
     (outlet, Generation { tokens: receiver, shared, prompt_tokens: prompt_tokens as u64, ended: false })
 }
 
@@ -175,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_failure_arrives_after_the_tokens_even_through_a_full_channel() {
-        let (outlet, mut generation) = generation(3, Waker::noop().clone());
+        let (mut outlet, mut generation) = generation(3, Waker::noop().clone());
         for id in 0..CHANNEL_TOKENS as u32 {
             assert!(outlet.has_room());
             outlet.deliver(sampled(id));
@@ -193,7 +205,7 @@ mod tests {
 
     #[test]
     fn nothing_follows_the_finish() {
-        let (outlet, mut generation) = generation(1, Waker::noop().clone());
+        let (mut outlet, mut generation) = generation(1, Waker::noop().clone());
         let last = Sampled { finish: Some(FinishReason::Length), ..sampled(7) };
         outlet.deliver(last.clone());
         assert_eq!(generation.blocking_next(), Some(Ok(last)));

@@ -33,9 +33,11 @@
 //! the batch, and with them, rarely, the choice between two nearly equal tokens. Does not trim stop sequences from the
 //! pieces, because ids and pieces must agree; [`TextStream::with_stops`] trims the text.
 
+mod batch;
 mod budget;
 mod error;
 mod generation;
+pub mod scripted;
 mod text;
 mod types;
 
