@@ -1,1 +1,28 @@
-//! See the module list.
+//! What tests and `milepost dev` share: a development chain with the contracts deployed, and a process killer.
+//!
+//! - [`DevChain`]: an anvil process on a port of its own. It dies with this process, also by SIGKILL, and when dropped.
+//! - [`Deployment`]: the marketplace and its neighbours on such a chain, a registered host, a funded depositor, and what
+//!   actors other than the node do there (fund a session, close it, look at balances and logs).
+//! - [`Victim`]: a child process that is killed with SIGKILL at a chosen moment.
+//!
+//! Accounts are those of the well-known development mnemonic `test test … junk`; chain id 31337. **Does not** belong anywhere
+//! near a chain with money on it: transactions are sent from anvil's unlocked accounts.
+
+mod anvil;
+pub mod bindings;
+mod chain;
+mod deploy;
+mod error;
+mod lifeline;
+mod session;
+mod tls;
+mod victim;
+
+pub use anvil::{DevAccount, find_anvil};
+pub use chain::{ChainOptions, DevChain, Mining, Snapshot};
+pub use deploy::{Actors, DeployOptions, Deployment};
+pub use error::Error;
+pub use lifeline::die_with_parent;
+pub use session::{JobEvent, SessionOptions};
+pub use tls::install_tls;
+pub use victim::{Moment, Victim};
