@@ -93,7 +93,7 @@ impl CheckpointMeta {
 }
 
 /// An account as the ledger holds it: the durable record, and what recovery reads back from other tables.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Account {
     /// What is stored under the account's id.
     pub record: AccountRecord,

@@ -2,16 +2,28 @@
 
 use milepost_statement::TokenCount;
 
-use crate::{Account, AccountRecord, Phase, TokenAmount, UnixSeconds};
+use crate::planner::claim_size;
+use crate::{Account, TokenAmount, TokenSeq, UnixSeconds};
 
 /// The host's own limits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// Seconds before the last moment for a claim in which nothing is generated any more: proving, two fee bumps and
-    /// confirmations must fit in.
+    /// Seconds before the last moment for a claim in which nothing is generated any more: the time until a close on chain is
+    /// noticed, and one claim from plan to finality (proving, two fee bumps, confirmations), must fit in.
     pub reserve_seconds: u64,
     /// Most value of unclaimed tokens; `None` where the contract has a closing window.
     pub max_at_risk: Option<TokenAmount>,
+    /// How fast claims follow one another; `None` where that is no limit.
+    pub pace: Option<ClaimPace>,
+}
+
+/// How fast one job's claims follow one another: each begins when the one before is final.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClaimPace {
+    /// Most tokens of one claim ([`crate::PlanConfig::max_claim_tokens`]).
+    pub max_claim_tokens: TokenCount,
+    /// Seconds of one claim from plan to finality.
+    pub seconds: u64,
 }
 
 /// What stopped generation.
@@ -22,8 +34,10 @@ pub enum Bound {
     Unbilled,
     /// The deposit.
     Deposit,
-    /// What the rate cap will have allowed by the deadline.
+    /// What the rate cap will have allowed by the deadline, or by the end of the window if the session were closed now.
     RateCap,
+    /// The claims that a closing window has time for.
+    Proving,
     /// The deadline itself.
     Deadline,
     /// The client's vouchers and allowance.
@@ -44,48 +58,57 @@ pub struct Admission {
 }
 
 impl Account {
-    /// See [`AccountRecord::deadline`].
-    pub fn deadline(&self) -> Option<UnixSeconds> {
-        self.record.deadline()
-    }
-
-    /// See [`AccountRecord::admissible`].
-    pub fn admissible(&self, now: UnixSeconds, limits: &Limits) -> Admission {
-        self.record.admissible(now, limits)
-    }
-}
-
-impl AccountRecord {
     /// The last moment at which a claim can land: the end of the closing window, or the longest duration while the job is
     /// active (claims are accepted for longer, but by then anyone may start the window).
     pub fn deadline(&self) -> Option<UnixSeconds> {
-        let terms = self.terms.as_ref()?;
-        Some(self.claim_until.unwrap_or_else(|| terms.started.plus(terms.max_duration)))
+        let terms = self.record.terms.as_ref()?;
+        Some(self.record.claim_until.unwrap_or_else(|| terms.started.plus(terms.max_duration)))
     }
 
-    /// How many more tokens may be generated at `now`. A function of the durable record alone, so that a meter can ask after
-    /// every commit without going back to the ledger.
+    /// How many more tokens may be generated at `now`. The depositor may close at any moment: what is unclaimed then must fit
+    /// into the closing window, by the rate cap and by the time that claims take.
     pub fn admissible(&self, now: UnixSeconds, limits: &Limits) -> Admission {
-        if self.phase != Phase::Open || self.halted.is_some() {
+        if !self.is_open() {
             return Admission { tokens: TokenCount::ZERO, bound: Bound::NotOpen };
         }
-        let Some(terms) = &self.terms else {
+        let Some(terms) = &self.record.terms else {
             return Admission { tokens: TokenCount(u64::MAX), bound: Bound::Unbilled };
         };
-        let positions = &self.positions;
+        let positions = &self.record.positions;
         let last_claim = UnixSeconds(self.deadline().unwrap_or(now).0.saturating_sub(limits.reserve_seconds));
         if now >= last_claim {
             return Admission { tokens: TokenCount::ZERO, bound: Bound::Deadline };
         }
+        // Without a window a close forfeits all that is unclaimed: `max_at_risk` bounds that, the rate cap cannot.
+        let window = (terms.claim_window > 0).then(|| terms.claim_window.saturating_sub(limits.reserve_seconds));
+        let if_closed_now = window.map_or(last_claim, |seconds| now.plus(seconds)).min(last_claim);
+        let in_window = limits.pace.zip(window).map(|(pace, seconds)| {
+            // One round goes to the claim that is under way, which may be a small one.
+            let rounds = (seconds / pace.seconds.max(1)).saturating_sub(1).max(1);
+            let size = claim_size(self.record.threshold, terms.min_claim, pace.max_claim_tokens);
+            positions.finalized.0.saturating_add(size.0.saturating_mul(rounds))
+        });
         let ceilings = [
             (Some(terms.affordable().0), Bound::Deposit),
-            (Some(terms.rate_cap(last_claim).0), Bound::RateCap),
-            (terms.voucher.map(|voucher| self.voucher.0.saturating_add(voucher.allowance.0)), Bound::Voucher),
+            (Some(terms.rate_cap(if_closed_now).0), Bound::RateCap),
+            (in_window, Bound::Proving),
+            (self.voucher_ceiling().map(|ceiling| ceiling.0), Bound::Voucher),
             (limits.max_at_risk.map(|risk| positions.landed.0.saturating_add(tokens_worth(risk, terms.price))), Bound::AtRisk),
         ];
         let (ceiling, bound) =
             ceilings.into_iter().filter_map(|(ceiling, bound)| Some((ceiling?, bound))).min_by_key(|(ceiling, _)| *ceiling).unwrap_or((0, Bound::Deposit));
         Admission { tokens: TokenCount(ceiling.saturating_sub(positions.metered.0)), bound }
+    }
+
+    /// How far claims may reach by the client's vouchers; `None` where the terms name no signer.
+    pub fn voucher_ceiling(&self) -> Option<TokenSeq> {
+        let voucher = self.record.terms.as_ref()?.voucher?;
+        Some(TokenSeq(self.record.voucher.0.saturating_add(voucher.allowance.0)))
+    }
+
+    /// How far a claim may reach where the rate cap allows `cap` tokens in all.
+    pub(crate) fn claim_ceiling(&self, cap: TokenCount) -> TokenSeq {
+        self.voucher_ceiling().map_or(TokenSeq(cap.0), |ceiling| ceiling.min(TokenSeq(cap.0)))
     }
 }
 

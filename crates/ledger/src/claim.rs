@@ -95,6 +95,9 @@ pub struct Claim {
 }
 
 impl Claim {
+    /// Most plans of one run before a revert stops the job: a claim that keeps reverting has a cause that gas does not mend.
+    pub const MAX_PLANS: u32 = 16;
+
     /// Still on its way: the job can have no other.
     pub fn is_unresolved(&self) -> bool {
         matches!(self.state, ClaimState::Planned | ClaimState::Proving | ClaimState::Proven | ClaimState::Submitted(_))

@@ -4,7 +4,7 @@ use milepost_statement::{Digest, Salt, Sampler, TokenCount, TokenId, TokenSeq, T
 use serde::{Deserialize, Serialize};
 
 use crate::event::{EndReason, OpenAccount, WriteOff};
-use crate::{AccountId, ActiveTurn, Claim, ClaimId, Phase, Positions, Terms, Tx, TxId, UnixSeconds};
+use crate::{AccountId, ActiveTurn, BlockRef, Claim, ClaimId, Phase, Positions, Terms, Tx, TxId, UnixSeconds};
 
 /// A write. All effects of one event, in this order, belong into one atomic batch.
 #[must_use = "an effect that is not written is money that is not there after a restart"]
@@ -81,8 +81,14 @@ pub struct AccountRecord {
     pub open_turns: Vec<Turn>,
     /// The unresolved claim.
     pub claim: Option<ClaimId>,
+    /// Block that made the last claim final: an older view of the chain says nothing new. `None` before the first.
+    pub final_block: Option<BlockRef>,
+    /// When the last final claim was planned, else the session's start: no later than the contract's last proof.
+    pub last_claim: UnixSeconds,
     /// Plans made for the run that begins at F.
     pub plans: u32,
+    /// How often our close or finalize reverted.
+    pub closing_reverts: u32,
     /// No claim is planned before this (paced after a revert).
     pub not_before: UnixSeconds,
     /// Our transaction that requests the close.
@@ -101,6 +107,7 @@ pub struct AccountRecord {
 
 impl AccountRecord {
     pub(crate) fn new(open: OpenAccount, genesis: Digest) -> Self {
+        let last_claim = open.terms.as_ref().map_or(open.at, |terms| terms.started);
         Self {
             id: open.id,
             terms: open.terms,
@@ -119,7 +126,10 @@ impl AccountRecord {
             active: None,
             open_turns: Vec::new(),
             claim: None,
+            final_block: None,
+            last_claim,
             plans: 0,
+            closing_reverts: 0,
             not_before: UnixSeconds(0),
             close: None,
             finalize: None,

@@ -219,7 +219,7 @@ pub enum Event {
         /// Now.
         at: UnixSeconds,
     },
-    /// The payout is final on chain. `rest` names why the tokens beyond it are lost, where there are any.
+    /// The payout is final on chain, and so is every claim that it pays for. The session has ended here. `rest` names why the tokens beyond it are lost, where there are any.
     Paid {
         /// The job.
         job: JobId,
@@ -235,7 +235,12 @@ pub enum Event {
         /// What.
         reason: String,
     },
-    /// Forget a finished account in memory; its records stay.
+    /// The operator has looked: a halted account may go on.
+    Resume {
+        /// The account.
+        account: AccountId,
+    },
+    /// Forget a finished account in memory; its records stay, and it is not opened again.
     Retire {
         /// The account.
         account: AccountId,

@@ -46,13 +46,13 @@ mod tx;
 mod units;
 
 pub use account::{Account, AccountId, ActiveTurn, CheckpointMeta, OpenRun, Phase};
-pub use admission::{Admission, Bound, Limits};
+pub use admission::{Admission, Bound, ClaimPace, Limits};
 pub use apply::Ledger;
 pub use claim::{Claim, ClaimId, ClaimState, ProofMeta};
 pub use effect::{AccountRecord, CheckpointRecord, Effect, TurnRecord, TurnState};
 pub use error::Error;
 pub use event::{EndReason, Event, OpenAccount, SessionEnd, StartTurn, WriteOff};
-pub use planner::{ChainStatus, ChainView, PlanConfig, Step, WaitFor, plan};
+pub use planner::{ChainStatus, ChainView, MAX_CLOSING_REVERTS, PlanConfig, Step, WaitFor, plan};
 pub use positions::{Broken, Positions};
 pub use restore::Restored;
 pub use terms::{Payout, Terms, VoucherTerms};

@@ -2,7 +2,7 @@
 
 use milepost_statement::{Digest, TokenCount, TokenSeq};
 
-use crate::{Account, BlockRef, ClaimState, Phase, SessionEnd, TokenAmount, UnixSeconds, WriteOff};
+use crate::{Account, BlockRef, CheckpointMeta, Claim, ClaimState, Phase, SessionEnd, Terms, TokenAmount, UnixSeconds, WriteOff};
 
 /// What the chain says of a job, read at one block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,13 +38,15 @@ pub enum ChainStatus {
 /// What the operator set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlanConfig {
-    /// Tokens of a claim while the session runs; fewer only when a deadline nears.
+    /// Tokens of a claim while the session runs; fewer only when its value is high or the idle timeout nears.
     pub claim_tokens: TokenCount,
-    /// Most tokens of one claim: bounds proving time and memory.
+    /// Most tokens of one claim: bounds proving time and memory. Exceeded by less than a checkpoint where the contract's minimum
+    /// asks for it.
     pub max_claim_tokens: TokenCount,
     /// Seconds that a claim takes from plan to inclusion, with two fee bumps.
     pub claim_seconds: u64,
-    /// Most value of unclaimed tokens before a claim is made, however small; `None` for no such rule.
+    /// Most value of unclaimed tokens before a claim is made, however small; `None` for no such rule. Where admission bounds the
+    /// value at risk, this must be reached before that bound is, or generation waits until the idle timeout nears.
     pub claim_at_value: Option<TokenAmount>,
 }
 
@@ -75,7 +77,7 @@ pub enum Step {
         /// Why the rest is lost.
         rest: Option<WriteOff>,
     },
-    /// The chain knows of tokens or heads that this ledger does not: stop.
+    /// The chain knows of tokens or heads that this ledger does not, or refuses what it must accept: stop.
     Halt {
         /// What.
         reason: String,
@@ -91,18 +93,23 @@ pub enum WaitFor {
     Claim,
     /// Our `requestClose` or `finalize`.
     Transaction,
-    /// The rate cap, or the pace after a revert.
+    /// A time at which to look again: the rate cap, the pace after a revert, or the end of the window.
     Until(UnixSeconds),
+    /// A view of the chain at this height or above: the one given is older than what is final.
+    Block(u64),
     /// An operator.
     Operator,
     /// Nothing: the job is paid.
     Nothing,
 }
 
+/// Most reverts of our own close or finalize before an operator must look. A revert because somebody else closed or finalized
+/// first needs no second attempt; one that repeats has a cause that attempts do not mend.
+pub const MAX_CLOSING_REVERTS: u32 = 3;
+
 /// What `account` needs next.
 pub fn plan(account: &Account, view: &ChainView, config: &PlanConfig) -> Step {
     let record = &account.record;
-    let positions = &record.positions;
     if record.halted.is_some() {
         return Step::Wait(WaitFor::Operator);
     }
@@ -112,14 +119,13 @@ pub fn plan(account: &Account, view: &ChainView, config: &PlanConfig) -> Step {
     if matches!(record.phase, Phase::Paid(_)) {
         return Step::Wait(WaitFor::Nothing);
     }
-    if view.used.0 > positions.submitted.0 {
-        return Step::Halt { reason: format!("the chain has {} tokens claimed, this ledger submitted {}: another copy of this host claims", view.used, positions.submitted) };
+    if let Some(newest) = record.final_block
+        && view.block.number < newest.number
+    {
+        return Step::Wait(WaitFor::Block(newest.number));
     }
-    if view.used.0 == positions.finalized.0 && view.head != record.final_head {
-        return Step::Halt { reason: format!("the chain's head at token {} is {}, this ledger's is {}", view.used, view.head, record.final_head) };
-    }
-    if view.used.0 < positions.finalized.0 {
-        return Step::Halt { reason: format!("the chain has {} tokens claimed, but {} were final: a reorganisation below finality", view.used, positions.finalized) };
+    if let Some(reason) = stranger(account, view) {
+        return Step::Halt { reason };
     }
     match view.status {
         ChainStatus::Completed => return settle(account, view),
@@ -129,103 +135,153 @@ pub fn plan(account: &Account, view: &ChainView, config: &PlanConfig) -> Step {
     }
     if let Some(claim) = &account.claim {
         // A claim not yet signed that can no longer land must not keep the payout waiting; one that is signed is watched.
-        let dead = matches!(claim.state, ClaimState::Planned | ClaimState::Proving | ClaimState::Proven) && window_is_over(view);
-        return if dead { Step::Finalize } else { Step::Wait(WaitFor::Claim) };
+        let dead = !matches!(claim.state, ClaimState::Submitted(_)) && window_is_over(view);
+        return if dead { finalize(account, view) } else { Step::Wait(WaitFor::Claim) };
     }
     if record.finalize.is_some() {
         return Step::Wait(WaitFor::Transaction);
     }
-    let unclaimed = positions.sealed - positions.finalized;
-    let claimable = unclaimed > TokenCount::ZERO && !view.closed_to_claims && !window_is_over(view);
+    let unclaimed = record.positions.sealed - record.positions.finalized;
     match (&record.phase, view.status) {
-        (Phase::Open, _) => claim_while_open(account, view, config),
-        (Phase::Ending { .. }, ChainStatus::Active) => {
-            // Everything of at least the minimum can go now; only a tail needs the closing window, and so does an empty job's refund.
-            if unclaimed == TokenCount::ZERO {
-                Step::Finalize
-            } else if record.close.is_some() {
-                Step::Wait(WaitFor::Transaction)
-            } else if unclaimed >= terms.min_claim {
-                claim_ending(account, view, config)
-            } else {
-                Step::RequestClose
-            }
-        }
-        (Phase::Ending { .. }, _) if claimable => claim_ending(account, view, config),
-        (Phase::Ending { .. }, _) => Step::Finalize,
-        (Phase::Paid(_), _) => Step::Wait(WaitFor::Nothing),
+        (Phase::Open, _) => claim_while_open(account, terms, view, config),
+        // Everything of at least the minimum can go now; only a tail needs the closing window.
+        (_, ChainStatus::Active) if unclaimed == TokenCount::ZERO => finalize(account, view),
+        (_, ChainStatus::Active) if record.close.is_some() => Step::Wait(WaitFor::Transaction),
+        (_, ChainStatus::Active) => match next_claim(account, terms, view, config) {
+            Next::Step(step) => step,
+            Next::Never => closing_step(account, view, Step::RequestClose),
+        },
+        _ if unclaimed == TokenCount::ZERO || view.closed_to_claims || window_is_over(view) => finalize(account, view),
+        _ => match next_claim(account, terms, view, config) {
+            Next::Step(step) => step,
+            Next::Never => finalize(account, view),
+        },
     }
 }
 
+/// What the chain knows and this ledger does not. With one unresolved claim at a time the chain has either landed it or not.
+fn stranger(account: &Account, view: &ChainView) -> Option<String> {
+    let record = &account.record;
+    let positions = &record.positions;
+    let (used, last, submitted) = (view.used.0, positions.finalized.0, positions.submitted.0);
+    if used > submitted {
+        return Some(format!("the chain has {used} tokens claimed, this ledger submitted {submitted}: another copy of this host claims"));
+    }
+    if used < last {
+        return Some(format!("the chain has {used} tokens claimed, but {last} were final: a reorganisation below finality"));
+    }
+    let head = if used == last { Some(record.final_head) } else { account.claim.as_ref().filter(|claim| claim.statement.end().0 == used).map(head_after) };
+    match head {
+        Some(head) if head == view.head => None,
+        Some(head) => Some(format!("the chain's head at token {used} is {}, this ledger's is {head}", view.head)),
+        None => Some(format!("the chain has {used} tokens claimed, where no claim of this ledger ends")),
+    }
+}
+
+fn head_after(claim: &Claim) -> Digest {
+    claim.statement.head_after
+}
+
+/// A claim signed now lands in a later block, so the window is over for it when the view stands at its end.
 fn window_is_over(view: &ChainView) -> bool {
-    matches!(view.status, ChainStatus::Closing { until } if view.time > until)
+    matches!(view.status, ChainStatus::Closing { until } if view.time >= until)
 }
 
 fn deadline_is_near(account: &Account, now: UnixSeconds, config: &PlanConfig) -> bool {
     account.deadline().is_some_and(|deadline| now.plus(config.claim_seconds) >= deadline)
 }
 
+fn finalize(account: &Account, view: &ChainView) -> Step {
+    if account.record.finalize.is_some() { Step::Wait(WaitFor::Transaction) } else { closing_step(account, view, Step::Finalize) }
+}
+
+/// `step`, unless it reverted before and must wait, or did so too often.
+fn closing_step(account: &Account, view: &ChainView, step: Step) -> Step {
+    let record = &account.record;
+    if record.closing_reverts >= MAX_CLOSING_REVERTS {
+        return Step::Halt { reason: format!("requestClose or finalize reverted {} times", record.closing_reverts) };
+    }
+    if view.time < record.not_before { Step::Wait(WaitFor::Until(record.not_before)) } else { step }
+}
+
 /// A running session: claim when enough has gathered, when its value is high, or when the idle timeout nears.
-fn claim_while_open(account: &Account, view: &ChainView, config: &PlanConfig) -> Step {
-    let record = &account.record;
-    let Some(terms) = &record.terms else { return Step::Wait(WaitFor::Nothing) };
-    let unclaimed = record.positions.sealed - record.positions.finalized;
-    if unclaimed < terms.min_claim {
-        return Step::Wait(WaitFor::Tokens);
-    }
+fn claim_while_open(account: &Account, terms: &Terms, view: &ChainView, config: &PlanConfig) -> Step {
+    let unclaimed = account.record.positions.sealed - account.record.positions.finalized;
     let worth = terms.price.checked_mul(unclaimed.0).unwrap_or(TokenAmount(u128::MAX));
-    let enough = unclaimed >= config.claim_tokens || config.claim_at_value.is_some_and(|value| worth >= value);
-    if enough { paced(account, view, config, terms.min_claim) } else { Step::Wait(WaitFor::Tokens) }
-}
-
-fn claim_ending(account: &Account, view: &ChainView, config: &PlanConfig) -> Step {
-    let Some(terms) = &account.record.terms else { return Step::Wait(WaitFor::Nothing) };
-    let least = if matches!(view.status, ChainStatus::Closing { .. }) { TokenCount(1) } else { terms.min_claim };
-    paced(account, view, config, least)
-}
-
-/// The longest run of checkpoints that fits into one claim, once the rate cap allows it. A part is claimed earlier only if it is
-/// the largest a claim may be: claiming in bits wastes gas and proofs, and waiting is never forfeited.
-fn paced(account: &Account, view: &ChainView, config: &PlanConfig, least: TokenCount) -> Step {
-    let record = &account.record;
-    let Some(terms) = &record.terms else { return Step::Wait(WaitFor::Nothing) };
-    if view.time < record.not_before {
-        return Step::Wait(WaitFor::Until(record.not_before));
-    }
-    let first = record.positions.finalized;
-    let limit = first + config.max_claim_tokens;
-    let Some(target) = account.last_checkpoint_until(limit).or(account.pending.front()) else {
+    let idle_is_near = view.time.plus(config.claim_seconds) >= account.record.last_claim.plus(terms.idle_timeout);
+    // Waiting for more than one claim can hold would be waiting for nothing.
+    let enough = unclaimed >= config.claim_tokens.min(claim_size(account.record.threshold, terms.min_claim, config.max_claim_tokens));
+    if !(enough || idle_is_near || config.claim_at_value.is_some_and(|value| worth >= value)) {
         return Step::Wait(WaitFor::Tokens);
-    };
-    let allowed_at = terms.rate_allows_at(target.end() - TokenSeq::ZERO);
-    let soon = view.time.plus(config.claim_seconds);
-    if allowed_at <= soon {
-        let end = without_stranding(account, target.end(), least, view);
-        return if end - first < least { Step::Wait(WaitFor::Tokens) } else { Step::Claim { until: end } };
     }
-    // Near the end of the window a part is better than nothing.
-    if let ChainStatus::Closing { until } = view.status
-        && allowed_at > until
-    {
-        let cap = terms.rate_cap(view.time);
-        if let Some(part) = account.last_checkpoint_until(TokenSeq(cap.0)).filter(|part| part.end() - first >= terms.min_claim) {
-            return Step::Claim { until: part.end() };
-        }
+    match next_claim(account, terms, view, config) {
+        Next::Step(step) => step,
+        Next::Never => Step::Wait(WaitFor::Tokens),
     }
-    Step::Wait(WaitFor::Until(allowed_at))
 }
 
-/// Hold back: in Closing one tail below the minimum closes the job to further claims, so a claim that is not the last must be
-/// of at least the minimum. Runs of whole checkpoints of at least the minimum satisfy that by themselves; a threshold below
-/// the minimum does not, and is mended here by taking the run one checkpoint shorter until it does.
-fn without_stranding(account: &Account, end: TokenSeq, least: TokenCount, view: &ChainView) -> TokenSeq {
-    let Some(terms) = &account.record.terms else { return end };
-    let last = account.record.positions.sealed;
-    if end == last || !matches!(view.status, ChainStatus::Closing { .. }) || end - account.record.positions.finalized >= terms.min_claim {
-        return end;
+/// Tokens of a full claim: as many whole checkpoints as `max_claim` holds, but no fewer than reach `min_claim`, and at least one.
+pub(crate) fn claim_size(threshold: u32, min_claim: TokenCount, max_claim: TokenCount) -> TokenCount {
+    let threshold = u64::from(threshold.max(1));
+    let checkpoints = (max_claim.0 / threshold).max(min_claim.0.div_ceil(threshold)).max(1);
+    TokenCount(checkpoints.saturating_mul(threshold))
+}
+
+enum Next {
+    /// Claim, or wait for the time to do so.
+    Step(Step),
+    /// No claim can be made while things stand as they do.
+    Never,
+}
+
+/// The longest run of checkpoints that fits into one claim, as soon as the rate cap will allow it by the time it is proven.
+/// Claiming in bits wastes gas and proofs, and waiting is never forfeited; but in the closing window only what the cap allows
+/// before its end can be had at all.
+fn next_claim(account: &Account, terms: &Terms, view: &ChainView, config: &PlanConfig) -> Next {
+    let record = &account.record;
+    let reachable = match view.status {
+        ChainStatus::Closing { until } => {
+            // With time to prove it, or else whatever the end of the window allows.
+            let in_time = UnixSeconds(until.0.saturating_sub(config.claim_seconds)).max(view.time);
+            let reach = |at: UnixSeconds| account.last_checkpoint_until(account.claim_ceiling(terms.rate_cap(at)));
+            reach(in_time).or_else(|| reach(until))
+        }
+        _ => account.last_checkpoint_until(account.claim_ceiling(TokenCount(u64::MAX))),
+    };
+    let Some(reachable) = reachable.map(CheckpointMeta::end) else {
+        return match view.status {
+            // A voucher may still come; the rate cap's allowance at the end of the window is known today.
+            ChainStatus::Closing { until } if account.pending.front().is_some_and(|first| terms.rate_cap(until).0 >= first.end().0) => {
+                Next::Step(Step::Wait(WaitFor::Until(until)))
+            }
+            _ => Next::Never,
+        };
+    };
+    let may_be_small = matches!(view.status, ChainStatus::Closing { .. });
+    let Some(end) = run(account, terms, config, reachable, may_be_small) else {
+        return Next::Never;
+    };
+    if view.time < record.not_before {
+        return Next::Step(Step::Wait(WaitFor::Until(record.not_before)));
     }
+    let allowed_at = terms.rate_allows_at(end - TokenSeq::ZERO);
+    let start_at = UnixSeconds(allowed_at.0.saturating_sub(config.claim_seconds));
+    Next::Step(if view.time < start_at { Step::Wait(WaitFor::Until(start_at)) } else { Step::Claim { until: end } })
+}
+
+/// Where the next claim ends: the longest run within `max_claim_tokens`, or where that is below the contract's minimum the
+/// shortest that reaches it. In Closing one claim below the minimum closes the job to further ones, so it must be the last.
+/// A contract without a closing window takes no tail at all: there a rest of at least the minimum is held back for the last
+/// claim.
+fn run(account: &Account, terms: &Terms, config: &PlanConfig, reachable: TokenSeq, may_be_small: bool) -> Option<TokenSeq> {
     let first = account.record.positions.finalized;
-    account.pending.iter().map(crate::CheckpointMeta::end).find(|candidate| *candidate - first >= terms.min_claim.max(least)).unwrap_or(last)
+    let metered = account.record.positions.metered;
+    let is_last = |end: TokenSeq| account.record.phase != Phase::Open && end == metered;
+    let leaves_a_claim = |end: TokenSeq| metered - end >= terms.min_claim || is_last(end);
+    let ends = || account.pending.iter().map(CheckpointMeta::end).take_while(move |end| *end <= reachable);
+    let enough = |end: &TokenSeq| *end - first >= terms.min_claim && (terms.claim_window > 0 || leaves_a_claim(*end));
+    let fits = ends().take_while(|end| *end - first <= config.max_claim_tokens).filter(enough).last();
+    fits.or_else(|| ends().find(enough)).or(if may_be_small { ends().last() } else { None })
 }
 
 fn settle(account: &Account, view: &ChainView) -> Step {
@@ -241,7 +297,7 @@ fn settle(account: &Account, view: &ChainView) -> Step {
     let rest = match &account.record.terms {
         _ if lost == 0 => None,
         Some(terms) if lost < terms.min_claim.0 && account.record.claim_until.is_none() => Some(WriteOff::BelowMinimum),
-        Some(_) if account.record.claim_until.is_some_and(|until| view.time > until) => Some(WriteOff::TimedOut),
+        Some(_) if account.record.claim_until.is_some_and(|until| view.time >= until) => Some(WriteOff::TimedOut),
         _ => Some(WriteOff::ClosedEarly),
     };
     Step::Settle { rest }

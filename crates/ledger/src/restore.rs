@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use milepost_statement::TokenId;
 
 use crate::effect::AccountRecord;
-use crate::{Account, CheckpointMeta, Claim, Error, OpenRun};
+use crate::{Account, CheckpointMeta, Claim, ClaimState, Error, OpenRun, Purpose, Tx, TxId};
 
 /// An account as read back: its record, and the rows of other tables that belong to what is still open.
 #[derive(Clone, Debug)]
@@ -42,7 +42,7 @@ impl Restored {
             state: match gap {
                 Gap::Open => format!("missing tokens between S {} and M {}", positions.sealed, positions.metered),
                 Gap::Pending => format!("missing checkpoints between F {} and S {}", positions.finalized, positions.sealed),
-                Gap::Claim => "naming a claim that has no record".to_owned(),
+                Gap::Claim => "naming a claim that has no record, or a resolved one".to_owned(),
             },
         };
         positions
@@ -61,7 +61,7 @@ impl Restored {
         if end != positions.sealed || self.pending.last().is_some_and(|last| last.head != record.head) {
             return Err(fault(&Gap::Pending));
         }
-        if record.claim != self.claim.as_ref().map(|claim| claim.id) {
+        if record.claim != self.claim.as_ref().filter(|claim| claim.is_unresolved()).map(|claim| claim.id) {
             return Err(fault(&Gap::Claim));
         }
         Ok(Account {
@@ -71,5 +71,20 @@ impl Restored {
             claim: self.claim,
             record: self.record,
         })
+    }
+}
+
+impl Account {
+    /// A signed claim whose transaction is not there would be waited for until the end of time.
+    pub(crate) fn check_claim(&self, txs: &BTreeMap<TxId, Tx>) -> Result<(), Error> {
+        let Some(claim) = &self.claim else { return Ok(()) };
+        match claim.state {
+            ClaimState::Submitted(id) if txs.get(&id).is_none_or(|tx| tx.purpose != Purpose::Claim(claim.id)) => Err(Error::WrongState {
+                what: format!("claim {}", claim.id),
+                event: "restored",
+                state: format!("carried by nonce {} of {}, which has no record or another purpose", id.nonce, id.key),
+            }),
+            _ => Ok(()),
+        }
     }
 }

@@ -83,10 +83,13 @@ impl Terms {
         TokenCount(seconds.saturating_mul(2 * u64::from(self.rate)).saturating_add(self.burst.0))
     }
 
-    /// First moment at which the rate cap allows `tokens` in all.
+    /// First moment at which the rate cap allows `tokens` in all: the end of time where the rate is zero and the burst too small.
     pub fn rate_allows_at(&self, tokens: TokenCount) -> UnixSeconds {
-        let above = tokens.0.saturating_sub(self.burst.0);
-        self.started.plus(above.div_ceil(2 * u64::from(self.rate.max(1))))
+        match (tokens.0.saturating_sub(self.burst.0), self.rate) {
+            (0, _) => self.started,
+            (_, 0) => UnixSeconds(u64::MAX),
+            (above, rate) => self.started.plus(above.div_ceil(2 * u64::from(rate))),
+        }
     }
 
     /// The split that the contract must make for `tokens`: fee = floor, host = charge − fee, the rest back. `None` if the

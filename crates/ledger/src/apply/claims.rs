@@ -14,7 +14,8 @@ impl Ledger {
             return Err(Error::ClaimInFlight(claim.id));
         }
         let terms = account.record.terms.as_ref().ok_or(Error::NotSettling(id))?;
-        if account.record.halted.is_some() || matches!(account.record.phase, Phase::Paid(_)) {
+        // Once finalize is signed, a further claim would race it.
+        if account.record.halted.is_some() || account.record.finalize.is_some() || matches!(account.record.phase, Phase::Paid(_)) {
             return Err(Error::NotOpen(id));
         }
         let first = account.record.positions.finalized;

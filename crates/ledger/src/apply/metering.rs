@@ -56,6 +56,9 @@ impl Ledger {
             return Err(Error::NoTurn(id));
         }
         let mut positions = account.record.positions;
+        if ids.is_empty() {
+            return Err(Error::WrongState { what: format!("account {id}"), event: "metered", state: "given no tokens".to_owned() });
+        }
         if at != positions.metered {
             return Err(Error::OutOfOrder { account: id, expected: positions.metered, found: at });
         }

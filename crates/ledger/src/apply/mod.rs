@@ -5,7 +5,7 @@ mod metering;
 mod sessions;
 mod txs;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use milepost_statement::JobId;
 
@@ -14,10 +14,14 @@ use crate::event::Event;
 use crate::{Account, AccountId, Address, Error, Positions, Restored, Tx, TxId};
 
 /// Every open account and every unresolved transaction.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Ledger {
     accounts: BTreeMap<AccountId, Account>,
     txs: BTreeMap<TxId, Tx>,
+    /// Per key the nonce above every transaction that was ever recorded: none below it is given a second purpose.
+    floors: BTreeMap<Address, u64>,
+    /// Accounts forgotten since the start. One opened again would begin at token 0 over its own records.
+    retired: BTreeSet<AccountId>,
 }
 
 impl Ledger {
@@ -26,14 +30,24 @@ impl Ledger {
         Self::default()
     }
 
-    /// A ledger from its records. Resolved transactions and finished accounts need not be given.
+    /// A ledger from its records. Finished accounts need not be given. Resolved transactions should be (of each key at least the
+    /// one with the highest nonce): they are not kept, but no nonce up to theirs is used again.
     pub fn restore(accounts: impl IntoIterator<Item = Restored>, txs: impl IntoIterator<Item = Tx>) -> Result<Self, Error> {
         let accounts = accounts
             .into_iter()
             .map(|restored| restored.into_account().map(|account| (account.id(), account)))
             .collect::<Result<_, _>>()?;
-        let txs = txs.into_iter().filter(Tx::is_unresolved).map(|tx| (tx.id, tx)).collect();
-        Ok(Self { accounts, txs })
+        let mut ledger = Self { accounts, ..Self::default() };
+        for tx in txs {
+            ledger.raise_floor(tx.id);
+            if tx.is_unresolved() {
+                ledger.txs.insert(tx.id, tx);
+            }
+        }
+        for account in ledger.accounts.values() {
+            account.check_claim(&ledger.txs)?;
+        }
+        Ok(ledger)
     }
 
     /// Applies one event. The effects must be durable before anything they describe leaves the process.
@@ -58,6 +72,7 @@ impl Ledger {
             Event::ClosingSeen { job, until, at } => self.closing_seen(job, until, at),
             Event::Paid { job, payout, rest } => self.paid(job, payout, rest),
             Event::Halt { account, reason } => self.halt(account, reason),
+            Event::Resume { account } => self.resume(account),
             Event::Retire { account } => self.retire(account),
         }
     }
@@ -87,10 +102,15 @@ impl Ledger {
         self.txs.get(&id)
     }
 
-    /// The lowest nonce above every unresolved transaction of `key`, if there is one. The chain's own count may be higher.
+    /// The lowest nonce above every transaction of `key` that was recorded here, if there is one. The chain's own count may be
+    /// higher.
     pub fn next_nonce(&self, key: Address) -> Option<u64> {
-        let range = TxId { key, nonce: 0 }..=TxId { key, nonce: u64::MAX };
-        self.txs.range(range).next_back().map(|(id, _)| id.nonce + 1)
+        self.floors.get(&key).copied()
+    }
+
+    fn raise_floor(&mut self, id: TxId) {
+        let floor = self.floors.entry(id.key).or_default();
+        *floor = (*floor).max(id.nonce.saturating_add(1));
     }
 
     fn account_mut(&mut self, id: AccountId) -> Result<&mut Account, Error> {

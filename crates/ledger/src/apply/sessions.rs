@@ -12,7 +12,13 @@ impl Ledger {
         if self.accounts.contains_key(&open.id) {
             return Err(Error::AccountExists(open.id));
         }
+        if self.retired.contains(&open.id) {
+            return Err(Error::NotOpen(open.id));
+        }
         if let Some(terms) = &open.terms {
+            if open.id.job().is_none() {
+                return Err(Error::NotSettling(open.id));
+            }
             if terms.model != open.model {
                 return Err(Error::WrongModel { expected: terms.model, found: open.model });
             }
@@ -81,6 +87,9 @@ impl Ledger {
         if matches!(account.record.phase, Phase::Paid(_)) {
             return Err(wrong("none: the job is paid already".to_owned()));
         }
+        if account.record.phase == Phase::Open {
+            return Err(Error::WrongState { what: format!("account {id}"), event: "paid", state: "open here: its session ends first".to_owned() });
+        }
         if payout.tokens != positions.finalized - TokenSeq::ZERO {
             return Err(wrong(format!("{} final tokens", positions.finalized)));
         }
@@ -116,6 +125,15 @@ impl Ledger {
         Ok(vec![account.put()])
     }
 
+    pub(super) fn resume(&mut self, id: AccountId) -> Result<Vec<Effect>, Error> {
+        let account = self.account_mut(id)?;
+        if account.record.halted.take().is_none() {
+            return Ok(Vec::new());
+        }
+        account.record.closing_reverts = 0;
+        Ok(vec![account.put()])
+    }
+
     pub(super) fn retire(&mut self, id: AccountId) -> Result<Vec<Effect>, Error> {
         let watched = self.txs.values().any(|tx| AccountId::Job(tx.purpose.job()) == id);
         let account = self.account_mut(id)?;
@@ -124,6 +142,7 @@ impl Ledger {
             return Err(Error::WrongState { what: format!("account {id}"), event: "retired", state: "still owed something, or watching a transaction".to_owned() });
         }
         self.accounts.remove(&id);
+        self.retired.insert(id);
         Ok(Vec::new())
     }
 }

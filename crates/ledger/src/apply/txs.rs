@@ -4,7 +4,9 @@ use milepost_statement::{Digest, TokenSeq};
 
 use super::Ledger;
 use crate::effect::Effect;
-use crate::{Account, Attempt, BlockRef, ClaimState, Error, Outcome, Positions, Purpose, RevertClass, Tx, TxId, TxState};
+use crate::{
+    Account, AccountId, Attempt, BlockRef, Claim, ClaimState, Error, MAX_CLOSING_REVERTS, Outcome, Phase, Positions, Purpose, RevertClass, Tx, TxId, TxState,
+};
 
 impl Ledger {
     pub(super) fn tx_signed(&mut self, id: TxId, purpose: Purpose, attempt: Attempt) -> Result<Vec<Effect>, Error> {
@@ -15,15 +17,22 @@ impl Ledger {
             if !matches!(tx.state, TxState::Signed | TxState::Sent) {
                 return Err(tx.wrong_state("signed again"));
             }
+            if tx.attempts.iter().any(|known| known.hash == attempt.hash) {
+                return Ok(Vec::new());
+            }
             if tx.attempts.len() >= Tx::MAX_ATTEMPTS {
                 return Err(Error::TooManyAttempts(id));
             }
             tx.attempts.push(attempt);
             return Ok(vec![Effect::PutTx(Box::new(tx.clone()))]);
         }
+        if self.next_nonce(id.key).is_some_and(|floor| id.nonce < floor) {
+            return Err(Error::NonceTaken(id));
+        }
         let tx = Tx { id, purpose, attempts: vec![attempt], state: TxState::Signed };
         let account = self.job_mut(purpose.job())?;
-        let taken = |other: TxId| Error::WrongState { what: format!("{purpose:?}"), event: "signed", state: format!("carried by nonce {}", other.nonce) };
+        let refused = |state: String| Error::WrongState { what: format!("{purpose:?}"), event: "signed", state };
+        account.may_sign(purpose).map_err(refused)?;
         let mut effects = vec![Effect::PutTx(Box::new(tx.clone()))];
         match purpose {
             Purpose::Claim(claim_id) => {
@@ -39,17 +48,12 @@ impl Ledger {
                     effects.push(Effect::PutClaim(Box::new(claim.clone())));
                 }
             }
-            Purpose::RequestClose(_) => match account.record.close {
-                Some(other) => return Err(taken(other)),
-                None => account.record.close = Some(id),
-            },
-            Purpose::Finalize(_) => match account.record.finalize {
-                Some(other) => return Err(taken(other)),
-                None => account.record.finalize = Some(id),
-            },
+            Purpose::RequestClose(_) => account.record.close = Some(id),
+            Purpose::Finalize(_) => account.record.finalize = Some(id),
         }
         effects.push(account.put());
         self.txs.insert(id, tx);
+        self.raise_floor(id);
         Ok(effects)
     }
 
@@ -72,10 +76,9 @@ impl Ledger {
         if !tx.attempts.iter().any(|attempt| attempt.hash == hash) {
             return Err(Error::WrongState { what: format!("nonce {}", id.nonce), event: "included", state: format!("unaware of transaction {hash}") });
         }
-        let purpose = tx.purpose;
         let mut effects = Vec::new();
-        if matches!((&purpose, &outcome), (Purpose::Claim(_), Outcome::Done { .. })) {
-            let account = self.job_mut(purpose.job())?;
+        if matches!((&tx.purpose, &outcome), (Purpose::Claim(_), Outcome::Done { .. })) {
+            let account = self.carried(id).ok_or(Error::UnknownTx(id))?;
             let mut positions = account.record.positions;
             positions.landed = account.claim_end(id)?;
             account.advance(positions)?;
@@ -90,10 +93,8 @@ impl Ledger {
         if !matches!(tx.state, TxState::Included { .. }) {
             return Err(tx.wrong_state("reorganised away"));
         }
-        let purpose = tx.purpose;
         let mut effects = Vec::new();
-        if let Purpose::Claim(_) = purpose {
-            let account = self.job_mut(purpose.job())?;
+        if let Some(account) = self.carried(id) {
             let mut positions = account.record.positions;
             positions.landed = positions.finalized;
             account.advance(positions)?;
@@ -108,20 +109,14 @@ impl Ledger {
         let TxState::Included { block, hash, outcome } = tx.state.clone() else {
             return Err(tx.wrong_state("final"));
         };
-        let purpose = tx.purpose;
-        let account = self.job_mut(purpose.job())?;
-        let mut effects = match (purpose, &outcome) {
-            (Purpose::Claim(_), Outcome::Done { .. }) => account.claim_final(id)?,
-            (Purpose::Claim(_), Outcome::Reverted { reason, class, .. }) => account.claim_reverted(reason, *class)?,
+        let mut effects = match (tx.purpose, &outcome) {
+            (Purpose::Claim(_), Outcome::Done { .. }) => self.carried(id).ok_or(Error::UnknownTx(id))?.claim_final(id, block)?,
+            (Purpose::Claim(_), Outcome::Reverted { reason, class, .. }) => match self.carried(id) {
+                Some(account) => account.claim_reverted(reason, *class)?,
+                None => Vec::new(),
+            },
             (Purpose::RequestClose(_) | Purpose::Finalize(_), Outcome::Done { .. }) => Vec::new(),
-            (Purpose::RequestClose(_), Outcome::Reverted { .. }) => {
-                account.record.close = None;
-                vec![account.put()]
-            }
-            (Purpose::Finalize(_), Outcome::Reverted { .. }) => {
-                account.record.finalize = None;
-                vec![account.put()]
-            }
+            (purpose, Outcome::Reverted { class, .. }) => self.closing_failed(id, purpose, Some(*class)),
         };
         effects.insert(0, self.set_tx(id, TxState::Final { block, hash, outcome })?);
         self.txs.remove(&id);
@@ -133,25 +128,44 @@ impl Ledger {
         if !matches!(tx.state, TxState::Signed | TxState::Sent) {
             return Err(tx.wrong_state("replaced"));
         }
-        let purpose = tx.purpose;
-        let account = self.job_mut(purpose.job())?;
-        let mut effects = match purpose {
-            Purpose::Claim(_) => {
+        let mut effects = match (tx.purpose, self.carried(id)) {
+            (_, Some(account)) => {
                 account.unsubmit()?;
                 account.drop_claim(ClaimState::Replaced)
             }
-            Purpose::RequestClose(_) => {
-                account.record.close = None;
-                vec![account.put()]
-            }
-            Purpose::Finalize(_) => {
-                account.record.finalize = None;
-                vec![account.put()]
-            }
+            (Purpose::Claim(_), None) => Vec::new(),
+            (purpose, None) => self.closing_failed(id, purpose, None),
         };
         effects.insert(0, self.set_tx(id, TxState::Replaced)?);
         self.txs.remove(&id);
         Ok(effects)
+    }
+
+    /// The account whose unresolved claim this transaction carries. There is none once the job is paid: then the claim was
+    /// given up, and the account may not be in memory any more, but the nonce must still be followed to its end.
+    fn carried(&mut self, id: TxId) -> Option<&mut Account> {
+        let purpose = self.txs.get(&id)?.purpose;
+        let account = self.accounts.get_mut(&AccountId::Job(purpose.job()))?;
+        let carries = account.claim.as_ref().is_some_and(|claim| Purpose::Claim(claim.id) == purpose && claim.state == ClaimState::Submitted(id));
+        carries.then_some(account)
+    }
+
+    /// A close or finalize that did not happen: somebody else was first, or it must be sent again.
+    fn closing_failed(&mut self, id: TxId, purpose: Purpose, class: Option<RevertClass>) -> Vec<Effect> {
+        let Some(account) = self.accounts.get_mut(&AccountId::Job(purpose.job())) else { return Vec::new() };
+        let record = &mut account.record;
+        let slot = if matches!(purpose, Purpose::Finalize(_)) { &mut record.finalize } else { &mut record.close };
+        slot.take_if(|carrier| *carrier == id);
+        match class {
+            Some(RevertClass::Stop) => record.closing_reverts = MAX_CLOSING_REVERTS,
+            Some(RevertClass::Pace(until)) => {
+                record.not_before = until;
+                record.closing_reverts += 1;
+            }
+            Some(RevertClass::Replan) => record.closing_reverts += 1,
+            None => {}
+        }
+        vec![account.put()]
     }
 
     fn set_tx(&mut self, id: TxId, state: TxState) -> Result<Effect, Error> {
@@ -162,12 +176,39 @@ impl Ledger {
 }
 
 impl Account {
+    /// What must hold before a new transaction is signed, or why it must not be.
+    fn may_sign(&self, purpose: Purpose) -> Result<(), String> {
+        let record = &self.record;
+        if let Some(reason) = &record.halted {
+            return Err(format!("halted: {reason}"));
+        }
+        let (carrier, ending) = match purpose {
+            // Once finalize is signed, a claim would race it.
+            Purpose::Claim(_) => (record.finalize, true),
+            Purpose::RequestClose(_) => (record.close, matches!(record.phase, Phase::Ending { .. })),
+            Purpose::Finalize(_) => (record.finalize, matches!(record.phase, Phase::Ending { .. })),
+        };
+        if let Some(carrier) = carrier {
+            return Err(format!("carried or overtaken by nonce {}", carrier.nonce));
+        }
+        if !ending {
+            return Err(format!("not ending but {:?}", record.phase));
+        }
+        // A payout before the claim has landed would lose the claim.
+        match &self.claim {
+            Some(claim) if matches!(purpose, Purpose::Finalize(_)) && matches!(claim.state, ClaimState::Submitted(_)) => {
+                Err(format!("preceded by claim {}, which is not resolved", claim.id))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn claim_end(&self, tx: TxId) -> Result<TokenSeq, Error> {
         let claim = self.claim.as_ref().filter(|claim| claim.state == ClaimState::Submitted(tx));
         claim.map(|claim| claim.statement.end()).ok_or(Error::UnknownTx(tx))
     }
 
-    fn claim_final(&mut self, tx: TxId) -> Result<Vec<Effect>, Error> {
+    fn claim_final(&mut self, tx: TxId, block: BlockRef) -> Result<Vec<Effect>, Error> {
         let end = self.claim_end(tx)?;
         let positions = Positions { finalized: end, ..self.record.positions };
         self.advance(positions)?;
@@ -176,7 +217,9 @@ impl Account {
         }
         if let Some(claim) = &self.claim {
             self.record.final_head = claim.statement.head_after;
+            self.record.last_claim = claim.planned;
         }
+        self.record.final_block = Some(block);
         self.record.plans = 0;
         Ok(self.drop_claim(ClaimState::Final(tx)))
     }
@@ -184,6 +227,9 @@ impl Account {
     fn claim_reverted(&mut self, reason: &str, class: RevertClass) -> Result<Vec<Effect>, Error> {
         self.unsubmit()?;
         match class {
+            RevertClass::Replan | RevertClass::Pace(_) if self.record.plans >= Claim::MAX_PLANS => {
+                self.record.halted.get_or_insert_with(|| format!("claim reverted again after {} plans: {reason}", self.record.plans));
+            }
             RevertClass::Replan => {}
             RevertClass::Pace(until) => self.record.not_before = until,
             RevertClass::Stop => {
