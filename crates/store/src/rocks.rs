@@ -1,0 +1,260 @@
+//! RocksDB, tuned for many small synced batches and a small footprint.
+//!
+//! Each table is a column family; one write-ahead log serves them all, so that a batch over several tables is one record
+//! of one file and one `fdatasync`. Choices that matter:
+//!
+//! - **Recycled logs.** A log file that is overwritten in place needs no new blocks and no metadata from the file system at
+//!   each sync, which is most of what a sync of a growing file costs.
+//! - **Small write buffers** (4 MiB per table, 16 MiB in all): short logs, a quick restart, little on the disk after a kill.
+//! - **Point-in-time recovery**: a log is replayed to its first damaged record. A torn tail is what a power loss leaves; it
+//!   was never acknowledged.
+//! - **Recovered writes are made durable before they are served**: opening moves the replayed log into synced table files
+//!   (RocksDB's default, `avoid_flush_during_recovery = false`). Otherwise a write that was read back from the page cache
+//!   after a kill could be delivered and then lost with the power.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode,
+    ErrorKind, FlushOptions, IteratorMode, LogLevel, Options, ReadOptions, WriteBatch, WriteOptions, checkpoint::Checkpoint,
+};
+
+use crate::scan::PageBuilder;
+use crate::{Batch, Durability, Error, MAX_KEY_BYTES, Op, Order, Page, Range, Stats, Storage, Table, TableStats};
+
+/// Write buffer of one table; the log is about as long as the buffers it backs.
+const WRITE_BUFFER_BYTES: usize = 4 << 20;
+/// Write buffers of all tables together.
+const ALL_WRITE_BUFFERS_BYTES: usize = 16 << 20;
+/// Logs in all; beyond it the tables that hold the oldest one back are flushed.
+const MAX_LOG_BYTES: u64 = 16 << 20;
+/// Log files kept for reuse. One is in use, one is being flushed.
+const RECYCLED_LOGS: usize = 2;
+/// Cache of table blocks: the hot data is in the ledger's own memory, reads here are for resumes and proofs.
+const BLOCK_CACHE_BYTES: usize = 8 << 20;
+/// Open table files: far below the usual limit of 1024 descriptors, which sockets need too.
+const MAX_OPEN_FILES: i32 = 256;
+/// RocksDB's own text log: files kept, and bytes of each.
+const TEXT_LOGS: (usize, usize) = (2, 1 << 20);
+/// The manifest is rewritten beyond this size; RocksDB's default of 1 GiB would be most of the database.
+const MAX_MANIFEST_BYTES: usize = 1 << 20;
+/// Space set aside for the manifest at a time; the default of 4 MiB is as much as a thousand checkpoints.
+const MANIFEST_PREALLOCATION_BYTES: usize = 64 << 10;
+
+/// The RocksDB engine.
+///
+/// Guarantees: what [`Storage`] promises, as far as the kernel and the disk honour `fdatasync`.
+/// Does not: share its directory; a second opener gets [`Error::Locked`].
+pub struct Rocks {
+    db: DB,
+    tables: Vec<Table>,
+    path: PathBuf,
+    /// The failure that stopped the engine. Set once, never cleared.
+    stopped: OnceLock<String>,
+    writes: AtomicU64,
+    synced_writes: AtomicU64,
+}
+
+impl Rocks {
+    /// Opens the database at `path`, and creates it and its missing tables if need be. Tables on the disk that are not
+    /// named are left alone.
+    pub fn open(path: &Path, tables: &[Table]) -> Result<Self, Error> {
+        let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
+        let options = database_options();
+        let mut names: Vec<String> = tables.iter().map(|table| table.name().to_owned()).collect();
+        // A database must be opened with every table it has. `CURRENT` is the file that makes a directory a database.
+        if path.join("CURRENT").exists() {
+            let existing = DB::list_cf(&options, path).map_err(|error| opening(path, error))?;
+            names.extend(existing.into_iter().filter(|name| tables.iter().all(|table| table.name() != name)));
+        }
+        let families = names.into_iter().map(|name| ColumnFamilyDescriptor::new(name, table_options(&cache)));
+        let db = DB::open_cf_descriptors(&options, path, families).map_err(|error| opening(path, error))?;
+        Ok(Self {
+            db,
+            tables: tables.to_vec(),
+            path: path.to_owned(),
+            stopped: OnceLock::new(),
+            writes: AtomicU64::new(0),
+            synced_writes: AtomicU64::new(0),
+        })
+    }
+
+    /// Where the database lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn family(&self, table: Table) -> Result<&ColumnFamily, Error> {
+        let known = self.tables.contains(&table).then(|| self.db.cf_handle(table.name())).flatten();
+        known.ok_or(Error::UnknownTable { table })
+    }
+
+    fn running(&self) -> Result<(), Error> {
+        match self.stopped.get() {
+            Some(reason) => Err(Error::Stopped { reason: reason.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Stops the engine because of a failed write.
+    ///
+    /// A write of another thread that was under way meanwhile cannot slip through behind the failed one: RocksDB itself
+    /// refuses writes from the moment its log failed, before it answers the writer whose write that was.
+    fn stop(&self, doing: &'static str, error: rocksdb::Error) -> Error {
+        let error = failed(doing, error);
+        // Only the first failure is the reason.
+        let _ = self.stopped.set(error.to_string());
+        error
+    }
+
+    fn disk_bytes(&self) -> u64 {
+        // Files come and go while the directory is read; one that went is not on the disk.
+        let Ok(files) = std::fs::read_dir(&self.path) else { return 0 };
+        files.flatten().filter_map(|file| file.metadata().ok()).filter(std::fs::Metadata::is_file).map(|file| file.len()).sum()
+    }
+}
+
+impl Storage for Rocks {
+    fn tables(&self) -> &[Table] {
+        &self.tables
+    }
+
+    fn write(&self, batch: Batch, durability: Durability) -> Result<(), Error> {
+        batch.validate(&self.tables)?;
+        self.running()?;
+        let mut native = WriteBatch::with_capacity_bytes(batch.bytes() + batch.ops().len() * 16);
+        for op in batch.ops() {
+            let family = self.family(op.table())?;
+            match op {
+                Op::Put { key, value, .. } => native.put_cf(family, key, value),
+                Op::Delete { key, .. } => native.delete_cf(family, key),
+                Op::DeleteRange { range, .. } => match range.end() {
+                    Some(end) => native.delete_range_cf(family, range.start(), end),
+                    None => native.delete_range_cf(family, range.start(), &AFTER_EVERY_KEY),
+                },
+            }
+        }
+        let mut options = WriteOptions::default();
+        options.set_sync(durability == Durability::Synced);
+        self.db.write_opt(native, &options).map_err(|error| self.stop("writing a batch", error))?;
+        self.writes.fetch_add(1, Ordering::Relaxed);
+        if durability == Durability::Synced {
+            self.synced_writes.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        self.db.get_cf(self.family(table)?, key).map_err(|error| failed("reading a record", error))
+    }
+
+    fn scan(&self, table: Table, range: &Range, order: Order, limit: usize) -> Result<Page, Error> {
+        let family = self.family(table)?;
+        let mut page = PageBuilder::new(range, order, limit);
+        if range.is_empty() {
+            return Ok(page.finish());
+        }
+        let mut options = ReadOptions::default();
+        options.set_iterate_lower_bound(range.start());
+        if let Some(end) = range.end() {
+            options.set_iterate_upper_bound(end);
+        }
+        let mode = match order {
+            Order::Ascending => IteratorMode::Start,
+            Order::Descending => IteratorMode::End,
+        };
+        for record in self.db.iterator_cf_opt(family, options, mode) {
+            let (key, value) = record.map_err(|error| failed("scanning a table", error))?;
+            if !page.push(&key, &value) {
+                break;
+            }
+        }
+        Ok(page.finish())
+    }
+
+    fn flush(&self) -> Result<(), Error> {
+        self.running()?;
+        let families: Vec<_> = self.tables.iter().map(|table| self.family(*table)).collect::<Result<_, _>>()?;
+        let mut options = FlushOptions::default();
+        options.set_wait(true);
+        let flushed = self.db.flush_wal(true).and_then(|()| self.db.flush_cfs_opt(&families.iter().collect::<Vec<_>>(), &options));
+        flushed.map_err(|error| self.stop("flushing", error))
+    }
+
+    fn backup(&self, path: &Path) -> Result<(), Error> {
+        let copied = Checkpoint::new(&self.db).and_then(|copier| copier.create_checkpoint(path));
+        copied.map_err(|error| failed("making a backup", error))
+    }
+
+    fn stats(&self) -> Result<Stats, Error> {
+        let tables = self.tables.iter().map(|table| {
+            let family = self.family(*table)?;
+            let records = self.db.property_int_value_cf(family, "rocksdb.estimate-num-keys");
+            let records = records.map_err(|error| failed("reading statistics", error))?.unwrap_or(0);
+            Ok(TableStats { table: *table, records })
+        });
+        Ok(Stats {
+            tables: tables.collect::<Result<_, Error>>()?,
+            disk_bytes: self.disk_bytes(),
+            writes: self.writes.load(Ordering::Relaxed),
+            synced_writes: self.synced_writes.load(Ordering::Relaxed),
+        })
+    }
+}
+
+/// Sorts behind every key that the store takes: it is longer than the longest and holds the largest bytes.
+const AFTER_EVERY_KEY: [u8; MAX_KEY_BYTES + 1] = [u8::MAX; MAX_KEY_BYTES + 1];
+
+fn database_options() -> Options {
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    options.set_paranoid_checks(true);
+    options.set_use_fsync(false);
+    options.set_recycle_log_file_num(RECYCLED_LOGS);
+    options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+    options.set_max_total_wal_size(MAX_LOG_BYTES);
+    options.set_db_write_buffer_size(ALL_WRITE_BUFFERS_BYTES);
+    options.set_max_background_jobs(2);
+    options.set_max_open_files(MAX_OPEN_FILES);
+    options.set_keep_log_file_num(TEXT_LOGS.0);
+    options.set_max_log_file_size(TEXT_LOGS.1);
+    options.set_log_level(LogLevel::Warn);
+    options.set_stats_dump_period_sec(0);
+    options.set_max_manifest_file_size(MAX_MANIFEST_BYTES);
+    options.set_manifest_preallocation_size(MANIFEST_PREALLOCATION_BYTES);
+    options
+}
+
+fn table_options(cache: &Cache) -> Options {
+    let mut blocks = BlockBasedOptions::default();
+    blocks.set_block_cache(cache);
+    let mut options = Options::default();
+    options.set_block_based_table_factory(&blocks);
+    options.set_write_buffer_size(WRITE_BUFFER_BYTES);
+    options.set_compression_type(DBCompressionType::None);
+    options
+}
+
+fn opening(path: &Path, error: rocksdb::Error) -> Error {
+    let kind = error.kind();
+    let reason = error.into_string();
+    match kind {
+        ErrorKind::Corruption => Error::Damaged { path: path.to_owned(), reason },
+        // Held by another process, or twice by this one; RocksDB tells both in words only.
+        ErrorKind::IOError if reason.contains("While lock file") || reason.contains("lock hold by current process") => {
+            Error::Locked { path: path.to_owned() }
+        }
+        _ => failed_with("opening the database", reason),
+    }
+}
+
+fn failed(doing: &'static str, error: rocksdb::Error) -> Error {
+    failed_with(doing, error.into_string())
+}
+
+fn failed_with(doing: &'static str, reason: String) -> Error {
+    if reason.contains("No space left on device") { Error::NoSpace { doing, reason } } else { Error::Io { doing, reason } }
+}
