@@ -62,6 +62,14 @@ pub enum Error {
         /// What the template or the tokenizer said.
         reason: String,
     },
+    /// A text too long to be worth counting its tokens.
+    #[error("the text has {bytes} bytes; at most {limit} are taken")]
+    TextTooLong {
+        /// Bytes in the text.
+        bytes: usize,
+        /// Most that are taken.
+        limit: usize,
+    },
     /// The model file cannot be used.
     #[error("model file {}: {reason}", path.display())]
     ModelFile {

@@ -37,6 +37,8 @@ mod batch;
 mod budget;
 mod error;
 mod generation;
+#[cfg(feature = "llama")]
+pub mod llama;
 pub mod scripted;
 mod text;
 mod types;

@@ -134,7 +134,8 @@ async fn a_paused_engine_sleeps() {
     take(&mut ticks, 1).await;
     let before = (paused.turns(), paused.stats().steps);
     assert_eq!(all(&mut ticks).await.len(), 19);
-    assert!(paused.turns() - before.0 <= 1, "{} turns in 0.2 s without work", paused.turns() - before.0);
+    // A few late wake-ups are no harm; a loop that spins makes a hundred thousand turns in that time.
+    assert!(paused.turns() - before.0 <= 5, "{} turns in 0.2 s without work", paused.turns() - before.0);
     assert_eq!(paused.stats().steps, before.1);
     budget.raise_to(4);
     take(&mut generation, 1).await;
