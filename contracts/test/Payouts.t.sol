@@ -154,7 +154,9 @@ contract PayoutsTest is Fixture {
             MoodyToken token = moodyToken();
             uint256 jobId = jobIn(address(token));
             token.become(MoodyToken.Mood(mood), CLIENT);
+            uint256 before = gasleft();
             finalize(jobId, HOST);
+            vm.assertLe(before - gasleft(), 600_000, "gas of a finalization");
             assertStatus(jobId, Status.Completed);
             vm.assertEq(earnings.getBalance(HOST, address(token)), 180_000, "the host is paid");
             vm.assertEq(market.credits(CLIENT, address(token)), 1_800_000, "the refund waits");
@@ -170,7 +172,9 @@ contract PayoutsTest is Fixture {
             MoodyToken token = moodyToken();
             uint256 jobId = jobIn(address(token));
             token.become(MoodyToken.Mood(mood), address(earnings));
+            uint256 before = gasleft();
             finalize(jobId, HOST);
+            vm.assertLe(before - gasleft(), 700_000, "gas of a finalization");
             vm.assertEq(token.balanceOf(CLIENT), 1_800_000, "the client is refunded");
             vm.assertEq(earnings.getBalance(HOST, address(token)), 0, "no earnings that are not there");
             vm.assertEq(market.credits(HOST, address(token)), 180_000, "the host's share waits");
@@ -192,6 +196,15 @@ contract PayoutsTest is Fixture {
         vm.assertEq(market.credits(HOST, address(token)), 180_000, "host");
         vm.assertEq(market.credits(CLIENT, address(token)), 1_800_000, "client");
         vm.assertEq(market.treasuryBalance(address(token)), 20_000, "treasury");
+    }
+
+    function test_a_token_whose_code_is_gone_lets_jobs_end() public {
+        MoodyToken token = moodyToken();
+        uint256 jobId = jobIn(address(token));
+        vm.etch(address(token), "");
+        finalize(jobId, HOST);
+        vm.assertEq(market.credits(HOST, address(token)), 180_000, "host");
+        vm.assertEq(market.credits(CLIENT, address(token)), 1_800_000, "client");
     }
 
     function test_a_token_without_return_values_works() public {

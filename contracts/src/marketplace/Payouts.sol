@@ -17,9 +17,15 @@ abstract contract Payouts is MarketplaceBase, Ownable2Step, ReentrancyGuardTrans
     using SafeERC20 for IERC20;
 
     /// @notice Gas that a depositor's contract gets to accept a native refund: enough for any wallet, too little to
-    /// make finalizing dear. It needs no guard against a caller who gives less: after a push that failed for want of
-    /// gas, the 1/64 kept back is at most 794 gas, which cannot pay for the credit's storage write.
+    /// make finalizing dear.
+    /// @dev No guard is needed against a caller who gives less, here and below: after a call that failed for want of
+    /// gas, the 1/64 kept back must pay for the credit's storage write, which it can only if the call was to use more
+    /// than about 300,000 gas. So no gas estimate exists that turns a payment into a credit.
     uint256 public constant PUSH_GAS = 50_000;
+    /// @notice Gas that a token gets to move a refund. Tokens are allow-listed, but some are upgradeable.
+    uint256 public constant TOKEN_GAS = 250_000;
+    /// @notice Gas that HostEarnings gets to take a host's share: the token's, and its own.
+    uint256 public constant CREDIT_GAS = 400_000;
 
     /// @inheritdoc IJobMarketplace
     mapping(address account => mapping(address token => uint256)) public credits;
@@ -72,24 +78,34 @@ abstract contract Payouts is MarketplaceBase, Ownable2Step, ReentrancyGuardTrans
     /// @dev Never reverts for the recipient's or the token's sake: what cannot be sent becomes a credit.
     function _push(address token, address to, uint256 amount) internal {
         if (amount == 0) return;
-        bool sent;
-        if (token == address(0)) {
-            // No return data is copied: the recipient cannot make us pay for it.
-            assembly ("memory-safe") {
-                sent := call(PUSH_GAS, to, amount, 0, 0, 0, 0)
-            }
-        } else {
-            sent = IERC20(token).trySafeTransfer(to, amount);
-        }
+        bool sent = token == address(0) ? _tryNative(to, amount) : _tryToken(token, to, amount);
         if (!sent) _addCredit(to, token, amount);
     }
 
     /// @dev Credits a host in HostEarnings; if the token does not move, here.
     function _payHost(address token, address host, uint256 amount) internal {
         if (amount == 0) return;
-        try _EARNINGS.credit{value: token == address(0) ? amount : 0}(host, token, amount) {}
+        try _EARNINGS.credit{gas: CREDIT_GAS, value: token == address(0) ? amount : 0}(host, token, amount) {}
         catch {
             _addCredit(host, token, amount);
+        }
+    }
+
+    /// @dev Copies no return data: the recipient cannot make us pay for it.
+    function _tryNative(address to, uint256 amount) private returns (bool sent) {
+        assembly ("memory-safe") {
+            sent := call(PUSH_GAS, to, amount, 0, 0, 0, 0)
+        }
+    }
+
+    /// @dev As SafeERC20 reads the answer (true, or nothing from an account with code), but with bounded gas.
+    function _tryToken(address token, address to, uint256 amount) private returns (bool sent) {
+        bytes memory data = abi.encodeCall(IERC20.transfer, (to, amount));
+        assembly ("memory-safe") {
+            sent := call(TOKEN_GAS, token, 0, add(data, 32), mload(data), 0, 32)
+            switch returndatasize()
+            case 0 { sent := and(sent, gt(extcodesize(token), 0)) }
+            default { sent := and(sent, and(gt(returndatasize(), 31), eq(mload(0), 1))) }
         }
     }
 
