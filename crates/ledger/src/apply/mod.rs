@@ -16,12 +16,12 @@ use crate::{Account, AccountId, Address, Error, Positions, Restored, Tx, TxId};
 /// Every open account and every unresolved transaction.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Ledger {
-    accounts: BTreeMap<AccountId, Account>,
-    txs: BTreeMap<TxId, Tx>,
+    pub(crate) accounts: BTreeMap<AccountId, Account>,
+    pub(crate) txs: BTreeMap<TxId, Tx>,
     /// Per key the nonce above every transaction that was ever recorded: none below it is given a second purpose.
-    floors: BTreeMap<Address, u64>,
+    pub(crate) floors: BTreeMap<Address, u64>,
     /// Accounts forgotten since the start. One opened again would begin at token 0 over its own records.
-    retired: BTreeSet<AccountId>,
+    pub(crate) retired: BTreeSet<AccountId>,
 }
 
 impl Ledger {
