@@ -3,7 +3,7 @@
 use milepost_statement::TokenCount;
 
 use crate::planner::claim_size;
-use crate::{Account, TokenAmount, TokenSeq, UnixSeconds};
+use crate::{Account, AccountRecord, Phase, TokenAmount, TokenSeq, UnixSeconds};
 
 /// The host's own limits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,23 +58,46 @@ pub struct Admission {
 }
 
 impl Account {
+    /// See [`AccountRecord::deadline`].
+    pub fn deadline(&self) -> Option<UnixSeconds> {
+        self.record.deadline()
+    }
+
+    /// See [`AccountRecord::admissible`].
+    pub fn admissible(&self, now: UnixSeconds, limits: &Limits) -> Admission {
+        self.record.admissible(now, limits)
+    }
+
+    /// See [`AccountRecord::voucher_ceiling`].
+    pub fn voucher_ceiling(&self) -> Option<TokenSeq> {
+        self.record.voucher_ceiling()
+    }
+
+    /// How far a claim may reach where the rate cap allows `cap` tokens in all.
+    pub(crate) fn claim_ceiling(&self, cap: TokenCount) -> TokenSeq {
+        self.voucher_ceiling().map_or(TokenSeq(cap.0), |ceiling| ceiling.min(TokenSeq(cap.0)))
+    }
+}
+
+// Functions of the durable record alone, so that a meter can ask after every commit without going back to the ledger.
+impl AccountRecord {
     /// The last moment at which a claim can land: the end of the closing window, or the longest duration while the job is
     /// active (claims are accepted for longer, but by then anyone may start the window).
     pub fn deadline(&self) -> Option<UnixSeconds> {
-        let terms = self.record.terms.as_ref()?;
-        Some(self.record.claim_until.unwrap_or_else(|| terms.started.plus(terms.max_duration)))
+        let terms = self.terms.as_ref()?;
+        Some(self.claim_until.unwrap_or_else(|| terms.started.plus(terms.max_duration)))
     }
 
     /// How many more tokens may be generated at `now`. The depositor may close at any moment: what is unclaimed then must fit
     /// into the closing window, by the rate cap and by the time that claims take.
     pub fn admissible(&self, now: UnixSeconds, limits: &Limits) -> Admission {
-        if !self.is_open() {
+        if self.phase != Phase::Open || self.halted.is_some() {
             return Admission { tokens: TokenCount::ZERO, bound: Bound::NotOpen };
         }
-        let Some(terms) = &self.record.terms else {
+        let Some(terms) = &self.terms else {
             return Admission { tokens: TokenCount(u64::MAX), bound: Bound::Unbilled };
         };
-        let positions = &self.record.positions;
+        let positions = &self.positions;
         let last_claim = UnixSeconds(self.deadline().unwrap_or(now).0.saturating_sub(limits.reserve_seconds));
         if now >= last_claim {
             return Admission { tokens: TokenCount::ZERO, bound: Bound::Deadline };
@@ -85,7 +108,7 @@ impl Account {
         let in_window = limits.pace.zip(window).map(|(pace, seconds)| {
             // One round goes to the claim that is under way, which may be a small one.
             let rounds = (seconds / pace.seconds.max(1)).saturating_sub(1).max(1);
-            let size = claim_size(self.record.threshold, terms.min_claim, pace.max_claim_tokens);
+            let size = claim_size(self.threshold, terms.min_claim, pace.max_claim_tokens);
             positions.finalized.0.saturating_add(size.0.saturating_mul(rounds))
         });
         let ceilings = [
@@ -102,13 +125,8 @@ impl Account {
 
     /// How far claims may reach by the client's vouchers; `None` where the terms name no signer.
     pub fn voucher_ceiling(&self) -> Option<TokenSeq> {
-        let voucher = self.record.terms.as_ref()?.voucher?;
-        Some(TokenSeq(self.record.voucher.0.saturating_add(voucher.allowance.0)))
-    }
-
-    /// How far a claim may reach where the rate cap allows `cap` tokens in all.
-    pub(crate) fn claim_ceiling(&self, cap: TokenCount) -> TokenSeq {
-        self.voucher_ceiling().map_or(TokenSeq(cap.0), |ceiling| ceiling.min(TokenSeq(cap.0)))
+        let voucher = self.terms.as_ref()?.voucher?;
+        Some(TokenSeq(self.voucher.0.saturating_add(voucher.allowance.0)))
     }
 }
 

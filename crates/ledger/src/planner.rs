@@ -134,9 +134,15 @@ pub fn plan(account: &Account, view: &ChainView, config: &PlanConfig) -> Step {
         _ => {}
     }
     if let Some(claim) = &account.claim {
-        // A claim not yet signed that can no longer land must not keep the payout waiting; one that is signed is watched.
-        let dead = !matches!(claim.state, ClaimState::Submitted(_)) && window_is_over(view);
-        return if dead { finalize(account, view) } else { Step::Wait(WaitFor::Claim) };
+        return match view.status {
+            // One that is signed is watched until the chain has resolved it.
+            _ if matches!(claim.state, ClaimState::Submitted(_)) => Step::Wait(WaitFor::Claim),
+            // One that can no longer land must not keep the payout waiting.
+            _ if window_is_over(view) => finalize(account, view),
+            // A tail was planned for a closing that a reorganisation took back.
+            ChainStatus::Active if claim.statement.count < terms.min_claim => request_close(account, view),
+            _ => Step::Wait(WaitFor::Claim),
+        };
     }
     if record.finalize.is_some() {
         return Step::Wait(WaitFor::Transaction);
@@ -146,10 +152,10 @@ pub fn plan(account: &Account, view: &ChainView, config: &PlanConfig) -> Step {
         (Phase::Open, _) => claim_while_open(account, terms, view, config),
         // Everything of at least the minimum can go now; only a tail needs the closing window.
         (_, ChainStatus::Active) if unclaimed == TokenCount::ZERO => finalize(account, view),
-        (_, ChainStatus::Active) if record.close.is_some() => Step::Wait(WaitFor::Transaction),
+        (_, ChainStatus::Active) if record.close.is_some() => request_close(account, view),
         (_, ChainStatus::Active) => match next_claim(account, terms, view, config) {
             Next::Step(step) => step,
-            Next::Never => closing_step(account, view, Step::RequestClose),
+            Next::Never => request_close(account, view),
         },
         _ if unclaimed == TokenCount::ZERO || view.closed_to_claims || window_is_over(view) => finalize(account, view),
         _ => match next_claim(account, terms, view, config) {
@@ -189,6 +195,10 @@ fn window_is_over(view: &ChainView) -> bool {
 
 fn deadline_is_near(account: &Account, now: UnixSeconds, config: &PlanConfig) -> bool {
     account.deadline().is_some_and(|deadline| now.plus(config.claim_seconds) >= deadline)
+}
+
+fn request_close(account: &Account, view: &ChainView) -> Step {
+    if account.record.close.is_some() { Step::Wait(WaitFor::Transaction) } else { closing_step(account, view, Step::RequestClose) }
 }
 
 fn finalize(account: &Account, view: &ChainView) -> Step {

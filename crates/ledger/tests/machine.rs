@@ -71,6 +71,11 @@ impl World {
     fn apply(&mut self, event: Event) {
         let name = format!("{event:?}");
         let before = self.live.clone();
+        let savepoint = self.live.savepoint(std::slice::from_ref(&event));
+        let mut undone = self.live.clone();
+        let _ = undone.apply(event.clone());
+        undone.roll_back(savepoint);
+        assert!(undone == before, "rolling back leaves something changed: {name}");
         match self.live.apply(event.clone()) {
             Err(_) => assert!(self.live == before, "refused, and yet something changed: {name}"),
             Ok(effects) => {
