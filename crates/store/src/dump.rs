@@ -158,10 +158,12 @@ fn unusable(reason: impl Into<String>) -> Error {
     Error::Dump { reason: reason.into() }
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "passed to map_err by name")]
 fn writing(error: io::Error) -> Error {
     Error::Io { doing: "writing a dump", reason: error.to_string() }
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "passed to map_err by name")]
 fn reading(error: io::Error) -> Error {
     if error.kind() == io::ErrorKind::UnexpectedEof {
         return unusable("it ends too early");

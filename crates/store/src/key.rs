@@ -2,6 +2,7 @@
 
 /// Builds a key from left to right.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[must_use = "a key that is not built is no key"]
 pub struct Key(Vec<u8>);
 
 impl Key {

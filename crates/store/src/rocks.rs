@@ -81,6 +81,15 @@ impl Rocks {
         })
     }
 
+    /// Opens the database as it is on the disk now, also while another process writes to it. Every write answers
+    /// [`Error::Stopped`]; what is written elsewhere afterwards is not seen.
+    pub fn open_read_only(path: &Path, tables: &[Table]) -> Result<Self, Error> {
+        let names = tables.iter().map(|table| table.name());
+        let db = DB::open_cf_for_read_only(&Options::default(), path, names, false).map_err(|error| opening(path, error))?;
+        let stopped = OnceLock::from("it was opened for reading only".to_owned());
+        Ok(Self { db, tables: tables.to_vec(), path: path.to_owned(), stopped, writes: AtomicU64::new(0), synced_writes: AtomicU64::new(0) })
+    }
+
     /// Where the database lies.
     pub fn path(&self) -> &Path {
         &self.path

@@ -135,7 +135,7 @@ impl<'a> PageBuilder<'a> {
 ///
 /// Guarantees: each record that was there throughout is seen once, in order. Does not: give one snapshot across pages; a
 /// writer at work between two pages is seen.
-pub fn entries<'a, S: Storage + ?Sized>(store: &'a S, table: Table, range: Range, order: Order) -> Entries<'a, S> {
+pub fn entries<S: Storage + ?Sized>(store: &S, table: Table, range: Range, order: Order) -> Entries<'_, S> {
     Entries { store, table, order, rest: Some(range), page: Vec::new().into_iter() }
 }
 
