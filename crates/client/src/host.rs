@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use milepost_statement::{JobId, Salt, Signature, TokenSeq};
+use milepost_statement::{JobId, Salt, Signature, TokenCount, TokenSeq};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -16,8 +16,8 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest answer read from a host, bytes: checkpoints of a very long session.
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
-/// Most checkpoints taken from one answer.
-const MAX_CHECKPOINTS: usize = 100_000;
+/// Most pages of checkpoints asked for: a thousand checkpoints each, a hundred million tokens at the usual threshold.
+const MAX_PAGES: usize = 1_000;
 
 /// A host's address.
 #[derive(Clone, Debug)]
@@ -81,7 +81,7 @@ impl Host {
             "salt": milepost_statement::Digest(salt.0),
         });
         let opened: Opened = self.post("v1/session", None, body).await?;
-        Ok(Access { token: opened.token, position: opened.position })
+        Ok(Access { token: opened.token, position: opened.metered })
     }
 
     /// Ends the session: the host seals and claims the rest.
@@ -90,18 +90,31 @@ impl Host {
         Ok(())
     }
 
-    /// The job's checkpoints.
-    pub async fn checkpoints(&self, token: Option<&str>, job: JobId) -> Result<Vec<Checkpoint>, Error> {
-        let url = self.join(&format!("v1/jobs/{job}/checkpoints"))?;
-        let mut request = self.http.get(url).timeout(TIMEOUT);
-        if let Some(token) = token {
-            request = request.bearer_auth(token);
+    /// Hands over a countersigned running total.
+    pub async fn voucher(&self, token: &str, tokens: TokenCount, signature: &Signature) -> Result<(), Error> {
+        let body = json!({ "tokens": tokens, "signature": format!("0x{}", hex::encode(signature)) });
+        let _: Value = self.post("v1/session/voucher", Some(token), body).await?;
+        Ok(())
+    }
+
+    /// The job's checkpoints from number `from` on.
+    pub async fn checkpoints(&self, token: Option<&str>, job: JobId, mut from: u64) -> Result<Vec<Checkpoint>, Error> {
+        let mut all = Vec::new();
+        for _ in 0..MAX_PAGES {
+            let mut url = self.join(&format!("v1/jobs/{job}/checkpoints"))?;
+            url.set_query(Some(&format!("from={from}")));
+            let mut request = self.http.get(url).timeout(TIMEOUT);
+            if let Some(token) = token {
+                request = request.bearer_auth(token);
+            }
+            let page: Checkpoints = self.answer("checkpoints", request).await?;
+            all.extend(page.checkpoints);
+            match page.next {
+                Some(next) if next > from => from = next,
+                _ => return Ok(all),
+            }
         }
-        let answer: Checkpoints = self.answer("checkpoints", request).await?;
-        if answer.checkpoints.len() > MAX_CHECKPOINTS {
-            return Err(Error::Protocol { what: "checkpoints", reason: format!("{} of them", answer.checkpoints.len()) });
-        }
-        Ok(answer.checkpoints)
+        Err(Error::Protocol { what: "checkpoints", reason: format!("more than {MAX_PAGES} pages of them") })
     }
 
     /// Begins a streaming request; an answer that is no success is an error.

@@ -96,8 +96,12 @@ pub(crate) struct Extension {
     pub(crate) seq: Option<TokenSeq>,
     #[serde(default)]
     pub(crate) receipt: Option<SignedReceipt>,
+    /// The exact reason, where OpenAI's word for it is broader.
     #[serde(default)]
-    pub(crate) checkpoint_sealed: Option<Checkpoint>,
+    pub(crate) finish_reason: Option<String>,
+    /// Those sealed during the turn, in the last chunk.
+    #[serde(default)]
+    pub(crate) checkpoints: Vec<Checkpoint>,
 }
 
 impl ChatChunk {
@@ -115,7 +119,8 @@ impl ChatChunk {
 
     /// Why the turn ended, if it says so.
     pub(crate) fn finish_reason(&self) -> Option<&str> {
-        self.choices.first().and_then(|choice| choice.finish_reason.as_deref())
+        let exact = self.milepost.as_ref().and_then(|extension| extension.finish_reason.as_deref());
+        exact.or_else(|| self.choices.first().and_then(|choice| choice.finish_reason.as_deref()))
     }
 }
 

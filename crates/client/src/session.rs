@@ -247,17 +247,21 @@ impl Session {
 
     /// Fetches the checkpoints that were not announced to us (sealed while we were away, or by the session's end) and checks them.
     pub async fn sync_checkpoints(&mut self) -> Result<(), Error> {
-        let checkpoints = self.host.checkpoints(self.access_token(), self.job_id()).await?;
         let from = self.transcript.checkpoints().len() as u64;
-        for checkpoint in checkpoints.into_iter().filter(|checkpoint| checkpoint.number >= from) {
-            self.take_checkpoint(checkpoint)?;
-        }
-        Ok(())
+        let checkpoints = self.host.checkpoints(self.access_token(), self.job_id(), from).await?;
+        self.take_checkpoints(checkpoints)
+    }
+
+    fn take_checkpoints(&mut self, checkpoints: Vec<Checkpoint>) -> Result<(), Error> {
+        checkpoints.into_iter().try_for_each(|checkpoint| self.take_checkpoint(checkpoint))
     }
 
     fn take_checkpoint(&mut self, checkpoint: Checkpoint) -> Result<(), Error> {
         let announced = self.transcript.announce(checkpoint.clone());
         announced.map_err(|error| self.stop(error))?;
+        if self.record().checkpoints.iter().any(|known| known.number == checkpoint.number) {
+            return Ok(()); // announced before, and found to be the same
+        }
         self.append(Entry::Checkpoint(checkpoint))
     }
 

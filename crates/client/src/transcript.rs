@@ -51,14 +51,12 @@ pub struct Checkpoint {
     /// Number in the job, from 0.
     pub number: u64,
     /// Position of its first token.
-    #[serde(alias = "first")]
     pub first_seq: TokenSeq,
     /// Tokens in it.
     pub count: TokenCount,
     /// Digest of the turns that begin in it; opaque to a client without the turns.
     pub turns_digest: Digest,
     /// Head after it.
-    #[serde(alias = "head_after")]
     pub head: Digest,
     /// The turns themselves, where the host lists them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -72,14 +70,13 @@ impl Checkpoint {
     }
 }
 
-/// A turn's receipt with the host's signature over it.
+/// A turn's receipt with the host's signature over it. In JSON as the host's doors write it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "crate::wire::ReceiptForm", into = "crate::wire::ReceiptForm")]
 pub struct SignedReceipt {
     /// What is signed.
-    #[serde(flatten)]
     pub receipt: TurnReceipt,
     /// `r ‖ s ‖ v`; absent in log mode.
-    #[serde(default, with = "crate::wire::optional_hex", skip_serializing_if = "Option::is_none")]
     pub signature: Option<Vec<u8>>,
 }
 

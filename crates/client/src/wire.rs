@@ -1,7 +1,7 @@
 //! JSON shapes of the host's doors, as far as the client uses them. Unknown fields are ignored, unknown frames too: a newer host
 //! may say more.
 
-use milepost_statement::{Digest, JobId, TokenCount, TokenId, TokenSeq};
+use milepost_statement::{Digest, JobId, TokenCount, TokenId, TokenSeq, TurnReceipt};
 use serde::{Deserialize, Serialize};
 
 use crate::transcript::{Checkpoint, SignedReceipt};
@@ -17,14 +17,62 @@ pub(crate) struct Challenge {
 #[derive(Debug, Deserialize)]
 pub(crate) struct Opened {
     pub(crate) token: String,
+    /// Tokens the host has metered for the job.
     #[serde(default)]
-    pub(crate) position: Option<TokenSeq>,
+    pub(crate) metered: Option<TokenSeq>,
 }
 
-/// `GET /v1/jobs/{id}/checkpoints` answers this.
+/// `GET /v1/jobs/{id}/checkpoints` answers this, a page at a time.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Checkpoints {
     pub(crate) checkpoints: Vec<Checkpoint>,
+    /// Number to ask from next, if there are more.
+    #[serde(default)]
+    pub(crate) next: Option<u64>,
+}
+
+/// A receipt as the doors write it; further fields (signer, domain) are not believed and so not read.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ReceiptForm {
+    #[serde(with = "job_as_text")]
+    job_id: JobId,
+    #[serde(alias = "request")]
+    request_digest: Digest,
+    sealed_head: Digest,
+    sealed_tokens: TokenCount,
+    open_tokens: TokenCount,
+    open_digest: Digest,
+    #[serde(default, with = "optional_hex")]
+    signature: Option<Vec<u8>>,
+}
+
+impl From<ReceiptForm> for SignedReceipt {
+    fn from(form: ReceiptForm) -> Self {
+        let receipt = TurnReceipt {
+            job_id: form.job_id,
+            request: form.request_digest,
+            sealed_head: form.sealed_head,
+            sealed_tokens: form.sealed_tokens,
+            open_tokens: form.open_tokens,
+            open_digest: form.open_digest,
+        };
+        Self { receipt, signature: form.signature }
+    }
+}
+
+impl From<SignedReceipt> for ReceiptForm {
+    fn from(signed: SignedReceipt) -> Self {
+        let SignedReceipt { receipt, signature } = signed;
+        Self {
+            job_id: receipt.job_id,
+            request_digest: receipt.request,
+            sealed_head: receipt.sealed_head,
+            sealed_tokens: receipt.sealed_tokens,
+            open_tokens: receipt.open_tokens,
+            open_digest: receipt.open_digest,
+            signature,
+        }
+    }
 }
 
 /// What a host sends over `/v1/ws`.
@@ -36,7 +84,7 @@ pub(crate) enum ServerFrame {
         #[serde(default)]
         status: Option<String>,
         #[serde(default)]
-        position: Option<TokenSeq>,
+        metered: Option<TokenSeq>,
     },
     StreamChunk(Chunk),
     CheckpointSealed(Checkpoint),
@@ -74,6 +122,9 @@ pub(crate) struct StreamEnd {
     pub(crate) tokens_used: Option<TokenCount>,
     #[serde(default)]
     pub(crate) receipt: Option<SignedReceipt>,
+    /// Those sealed during the turn.
+    #[serde(default)]
+    pub(crate) checkpoints: Vec<Checkpoint>,
     #[serde(default)]
     pub(crate) id: Option<String>,
 }
@@ -83,10 +134,21 @@ pub(crate) struct StreamEnd {
 pub(crate) struct HostError {
     #[serde(default)]
     pub(crate) code: Option<String>,
-    #[serde(default, alias = "error")]
-    pub(crate) message: String,
+    /// The oldest hosts send the words as `error`, newer ones send both.
+    #[serde(default)]
+    pub(crate) message: Option<String>,
+    #[serde(default)]
+    pub(crate) error: Option<String>,
     #[serde(default)]
     pub(crate) id: Option<String>,
+}
+
+impl HostError {
+    /// As the client's error.
+    pub(crate) fn refusal(self) -> crate::Error {
+        let code = self.code.unwrap_or_else(|| "unknown".into());
+        crate::Error::Host { status: 0, code, message: self.message.or(self.error).unwrap_or_default() }
+    }
 }
 
 /// What the client sends over `/v1/ws`.
@@ -101,13 +163,15 @@ pub(crate) enum ClientFrame<'a> {
         chain_id: u64,
         #[serde(skip_serializing_if = "Option::is_none")]
         token: Option<&'a str>,
+        /// We acknowledge what is stored; the host's window counts from there.
+        acks: bool,
     },
     Inference {
         id: &'a str,
         request: InferenceRequest<'a>,
     },
     StreamCancel {
-        id: &'a str,
+        request_id: &'a str,
     },
     Ack {
         /// Position after the last token stored.
@@ -122,21 +186,53 @@ pub(crate) enum ClientFrame<'a> {
 /// The request inside an `inference` frame.
 #[derive(Debug, Serialize)]
 pub(crate) struct InferenceRequest<'a> {
+    pub(crate) request_id: &'a str,
+    /// Absent where an answer is taken up again: its key and position say it all.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub(crate) ask: Option<Ask<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) resume_from: Option<TokenSeq>,
+}
+
+/// What is asked.
+#[derive(Debug, Serialize)]
+pub(crate) struct Ask<'a> {
     pub(crate) model: &'a str,
     pub(crate) prompt: &'a str,
     pub(crate) max_tokens: u32,
     pub(crate) temperature: f32,
     pub(crate) stream: bool,
-    pub(crate) request_id: &'a str,
     #[serde(skip_serializing_if = "<[crate::session::Message]>::is_empty")]
     pub(crate) conversation_context: &'a [crate::session::Message],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) resume_from: Option<TokenSeq>,
 }
 
 /// A job as text, for path and query.
 pub(crate) fn job_text(job: JobId) -> String {
     job.0.to_string()
+}
+
+/// A job as decimal text, read from a number too.
+pub(crate) mod job_as_text {
+    use milepost_statement::JobId;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    #[allow(clippy::trivially_copy_pass_by_ref)] // serde's `with` hands the field by reference
+    pub(crate) fn serialize<S: Serializer>(job: &JobId, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(job)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<JobId, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Form {
+            Number(u64),
+            Text(String),
+        }
+        match Form::deserialize(deserializer)? {
+            Form::Number(number) => Ok(JobId(number)),
+            Form::Text(text) => crate::parse_job(&text).map_err(serde::de::Error::custom),
+        }
+    }
 }
 
 /// Bytes as `0x…`, absent as absent.
@@ -175,8 +271,9 @@ pub(crate) mod salt_hex {
 
 #[cfg(test)]
 mod tests {
-    use super::{ClientFrame, ServerFrame};
-    use milepost_statement::{TokenCount, TokenSeq};
+    use super::{ClientFrame, InferenceRequest, ServerFrame};
+    use crate::transcript::SignedReceipt;
+    use milepost_statement::{JobId, TokenCount, TokenSeq};
 
     #[test]
     fn a_chunk_carries_ids_count_and_position() {
@@ -193,16 +290,38 @@ mod tests {
 
     #[test]
     fn both_forms_of_an_error_are_read() {
-        for text in [r#"{"type":"error","error":"no"}"#, r#"{"type":"error","code":"X","message":"no"}"#] {
+        for text in [r#"{"type":"error","error":"no"}"#, r#"{"type":"error","code":"X","message":"no","error":"no"}"#] {
             let Ok(ServerFrame::Error(error)) = serde_json::from_str(text) else { panic!("{text} is an error") };
-            assert_eq!(error.message, "no");
+            assert!(error.refusal().to_string().ends_with(": no"));
         }
     }
 
     #[test]
+    fn a_receipt_is_read_as_the_doors_write_it() {
+        let digest = "0x2222222222222222222222222222222222222222222222222222222222222222";
+        let text = format!(
+            r#"{{"job_id":"163","request_id":"r","request_digest":"{digest}","sealed_head":"{digest}","sealed_tokens":100,"open_tokens":3,
+            "open_digest":"{digest}","chain_id":31337,"marketplace":"0x1111111111111111111111111111111111111111","signer":null,"signature":null}}"#
+        );
+        let receipt: SignedReceipt = serde_json::from_str(&text).expect("a receipt");
+        assert_eq!((receipt.receipt.job_id, receipt.receipt.open_tokens, &receipt.signature), (JobId(163), TokenCount(3), &None));
+        let again = serde_json::to_string(&SignedReceipt { signature: Some(vec![0xab; 65]), ..receipt.clone() }).expect("text");
+        let again: SignedReceipt = serde_json::from_str(&again).expect("a receipt");
+        assert_eq!((again.receipt, again.signature.map(|bytes| bytes.len())), (receipt.receipt, Some(65)));
+    }
+
+    #[test]
+    fn a_resumed_request_says_only_where_to_go_on() {
+        let request = InferenceRequest { request_id: "r", ask: None, resume_from: Some(TokenSeq(41)) };
+        let text = serde_json::to_string(&ClientFrame::Inference { id: "r", request }).expect("serialises");
+        assert_eq!(text, r#"{"type":"inference","id":"r","request":{"request_id":"r","resume_from":41}}"#);
+    }
+
+    #[test]
     fn job_numbers_travel_as_text() {
-        let frame = ClientFrame::SessionInit { id: "a", job_id: "163".into(), session_id: "163".into(), chain_id: 31337, token: None };
+        let frame =
+            ClientFrame::SessionInit { id: "a", job_id: "163".into(), session_id: "163".into(), chain_id: 31337, token: None, acks: true };
         let text = serde_json::to_string(&frame).expect("serialises");
-        assert_eq!(text, r#"{"type":"session_init","id":"a","job_id":"163","session_id":"163","chain_id":31337}"#);
+        assert_eq!(text, r#"{"type":"session_init","id":"a","job_id":"163","session_id":"163","chain_id":31337,"acks":true}"#);
     }
 }

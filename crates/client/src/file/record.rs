@@ -126,6 +126,11 @@ pub enum Entry {
     Begin(Box<ActiveTurn>),
     /// The unfinished turn ended.
     End(Box<CapturedTurn>),
+    /// The host refused the unfinished turn before it began.
+    Refused {
+        /// Its request's id.
+        request_id: String,
+    },
     /// A voucher was signed.
     Voucher {
         /// Running total.
@@ -177,6 +182,12 @@ impl Record {
                 }
                 if !self.finished(&turn.request_id) {
                     self.turns.push(*turn);
+                }
+                Ok(())
+            }
+            Entry::Refused { request_id } => {
+                if self.active.as_ref().is_some_and(|active| active.request.request_id == request_id) {
+                    self.active = None;
                 }
                 Ok(())
             }

@@ -33,7 +33,7 @@ impl Session {
     /// step; the turn is then open for [`Session::resume`].
     pub async fn chat_http_observed(&mut self, request: ChatRequest, observer: &mut Observer<'_>) -> Result<Outcome, Error> {
         self.begin(request, Door::Http)?;
-        self.run(observer).await
+        self.run(true, observer).await
     }
 
     pub(super) async fn attempt_http(
@@ -63,13 +63,22 @@ impl Session {
                     Step::Cancel | Step::Disconnect => return Ok(Ended::Detached),
                 }
             }
+            self.countersign_http(&token, false).await?;
         }
         if !answer.done {
             return Err(Error::HostUnreachable { url: self.host.url().to_owned(), reason: "the answer ended before its end".into() });
         }
         let reason = answer.finish_reason.unwrap_or_else(|| "unknown".into());
         let turn = self.finish(active, answer.completion_tokens, reason, answer.receipt, std::mem::take(text), observer).await?;
+        self.countersign_http(&token, true).await?;
         Ok(Ended::Turn(Box::new(turn)))
+    }
+
+    async fn countersign_http(&mut self, token: &str, turn_ended: bool) -> Result<(), Error> {
+        match self.next_voucher(turn_ended)? {
+            Some((tokens, signature)) => self.host.voucher(token, tokens, &signature).await,
+            None => Ok(()),
+        }
     }
 
     fn take_event(&mut self, event: &str, answer: &mut Answer, text: &mut String, observer: &mut Observer<'_>) -> Result<Step, Error> {
@@ -95,9 +104,9 @@ impl Session {
             // Text without ids cannot be checked: that is not what is paid for.
             _ => return Err(Error::Protocol { what: "chat chunk", reason: "it carries text and no token ids".into() }),
         }
-        if let Some(checkpoint) = chunk.milepost.as_ref().and_then(|extension| extension.checkpoint_sealed.clone()) {
+        for checkpoint in chunk.milepost.iter().flat_map(|extension| &extension.checkpoints) {
             self.take_checkpoint(checkpoint.clone())?;
-            observer(Event::Sealed(&checkpoint));
+            observer(Event::Sealed(checkpoint));
         }
         if let Some(reason) = chunk.finish_reason() {
             answer.finish_reason = Some(reason.to_owned());

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use milepost_statement::{TokenCount, TokenSeq};
+use milepost_statement::{Signature, TokenCount, TokenSeq};
 
 use super::socket::{SETUP_WAIT, Socket};
 use super::{ChatRequest, Event, Outcome, Session, Step, Turn};
-use crate::file::{ActiveTurn, Door, Entry};
+use crate::file::{ActiveTurn, Door, Entry, VoucherState};
 use crate::transcript::{self, SignedReceipt};
-use crate::wire::{Chunk, ClientFrame, InferenceRequest, ServerFrame, StreamEnd, job_text};
+use crate::wire::{Ask, Chunk, ClientFrame, HostError, InferenceRequest, ServerFrame, StreamEnd, job_text};
 use crate::{CapturedTurn, Error};
 
 /// How long the first token may take: a long prompt on a busy host.
@@ -42,7 +42,7 @@ impl Session {
     /// Asks over WebSocket; `observer` sees each token after it is stored.
     pub async fn chat_ws_observed(&mut self, request: ChatRequest, observer: &mut Observer<'_>) -> Result<Outcome, Error> {
         self.begin(request, Door::Socket)?;
-        self.run(observer).await
+        self.run(true, observer).await
     }
 
     /// Takes up the unfinished request, through the door it was made by. `None` if there is none.
@@ -51,7 +51,7 @@ impl Session {
         if self.unfinished().is_none() {
             return Ok(None);
         }
-        self.run(observer).await.map(Some)
+        self.run(false, observer).await.map(Some)
     }
 
     /// Stores the request before it is sent: from here on it is finished under its id, or found unfinished.
@@ -71,8 +71,8 @@ impl Session {
         self.append(Entry::Begin(Box::new(ActiveTurn { request, start, door })))
     }
 
-    /// Runs the unfinished turn to its end through cuts.
-    pub(super) async fn run(&mut self, observer: &mut Observer<'_>) -> Result<Outcome, Error> {
+    /// Runs the unfinished turn to its end through cuts. `fresh`: it was begun just now, so that the host cannot know it yet.
+    pub(super) async fn run(&mut self, fresh: bool, observer: &mut Observer<'_>) -> Result<Outcome, Error> {
         let active = self.record().active.clone().expect("a turn was begun");
         let request_id = active.request.request_id.clone();
         let mut text = String::new();
@@ -101,6 +101,10 @@ impl Session {
                 continue;
             }
             if !is_cut(&error) {
+                if matches!(error, Error::Host { .. }) && fresh && attempt == 0 && self.transcript.end() == active.start {
+                    // Refused before it began: there is nothing to take up again.
+                    self.append(Entry::Refused { request_id })?;
+                }
                 return Err(error);
             }
             attempt += 1;
@@ -121,18 +125,17 @@ impl Session {
         let request = &active.request;
         // Nothing received yet: the same request again, which the host answers once. Else only what is missing.
         let resume_from = Some(self.transcript.end()).filter(|end| *end > active.start);
+        let ask = Ask {
+            model: &request.model,
+            prompt: &request.prompt,
+            max_tokens: request.max_tokens,
+            temperature: request.temperature,
+            stream: true,
+            conversation_context: &request.context,
+        };
         let frame = ClientFrame::Inference {
             id: &request.request_id,
-            request: InferenceRequest {
-                model: &request.model,
-                prompt: &request.prompt,
-                max_tokens: request.max_tokens,
-                temperature: request.temperature,
-                stream: true,
-                request_id: &request.request_id,
-                conversation_context: &request.context,
-                resume_from,
-            },
+            request: InferenceRequest { request_id: &request.request_id, ask: resume_from.is_none().then_some(ask), resume_from },
         };
         socket.send(&frame).await?;
         let mut limit = FIRST_TOKEN_WAIT;
@@ -145,7 +148,7 @@ impl Session {
                     self.countersign(&mut socket, false).await?;
                     match step {
                         Step::Continue => {}
-                        Step::Cancel => socket.send(&ClientFrame::StreamCancel { id: &request.request_id }).await?,
+                        Step::Cancel => socket.send(&ClientFrame::StreamCancel { request_id: &request.request_id }).await?,
                         Step::Disconnect => return Ok(Ended::Detached),
                     }
                 }
@@ -161,10 +164,9 @@ impl Session {
                     self.socket = Some(socket);
                     return Ok(Ended::Turn(Box::new(turn)));
                 }
-                ServerFrame::Error(error) if is_ours(error.id.as_deref(), active) => {
-                    let code = error.code.unwrap_or_else(|| "unknown".into());
-                    return Err(Error::Host { status: 0, code, message: error.message });
-                }
+                // The engine's failure is followed by the turn's end, with a receipt over what came.
+                ServerFrame::Error(error) if is_engine_failure(&error) => limit = SETUP_WAIT,
+                ServerFrame::Error(error) if is_ours(error.id.as_deref(), active) => return Err(error.refusal()),
                 _ => {}
             }
         }
@@ -191,20 +193,18 @@ impl Session {
             session_id: job_text(job.job_id),
             chain_id: job.chain_id.0,
             token: self.access_token(),
+            acks: true,
         };
         socket.send(&frame).await?;
         loop {
             match socket.receive(SETUP_WAIT).await? {
-                ServerFrame::SessionInitAck { status, position } => {
+                ServerFrame::SessionInitAck { status, metered } => {
                     if status.as_deref().is_some_and(|status| status != "success") {
                         return Err(Error::Protocol { what: "session_init_ack", reason: format!("status {status:?}") });
                     }
-                    return self.check_position(position);
+                    return self.check_position(metered);
                 }
-                ServerFrame::Error(error) => {
-                    let code = error.code.unwrap_or_else(|| "unknown".into());
-                    return Err(Error::Host { status: 0, code, message: error.message });
-                }
+                ServerFrame::Error(error) => return Err(error.refusal()),
                 _ => {}
             }
         }
@@ -249,6 +249,7 @@ impl Session {
         text: String,
         observer: &mut Observer<'_>,
     ) -> Result<Turn, Error> {
+        self.take_checkpoints(end.checkpoints)?;
         let reason = end.finish_reason.or(end.reason).unwrap_or_else(|| "unknown".into());
         self.finish(active, end.tokens_used, reason, end.receipt, text, observer).await
     }
@@ -285,17 +286,32 @@ impl Session {
 
     /// Countersigns what is held: half the allowance before the host would have to pause, and at each turn's end. Stored before
     /// it is sent, because a voucher that was given counts whether or not we remember it.
-    pub(super) async fn countersign(&mut self, socket: &mut Socket, turn_ended: bool) -> Result<(), Error> {
-        let Some(voucher) = self.record().voucher else { return Ok(()) };
+    async fn countersign(&mut self, socket: &mut Socket, turn_ended: bool) -> Result<(), Error> {
+        let Some((tokens, signature)) = self.next_voucher(turn_ended)? else { return Ok(()) };
+        socket.send(&ClientFrame::Voucher { tokens, signature: format!("0x{}", hex::encode(signature)) }).await
+    }
+
+    /// The voucher that is due, if one is.
+    pub(super) fn next_voucher(&mut self, turn_ended: bool) -> Result<Option<(TokenCount, Signature)>, Error> {
+        let Some(voucher) = self.record().voucher else { return Ok(None) };
         let tokens = self.transcript.end() - TokenSeq::ZERO;
-        let ahead = tokens.0.saturating_sub(voucher.given.0);
-        if ahead == 0 || (!turn_ended && ahead < voucher.allowance.0.div_ceil(2)) {
-            return Ok(());
+        if !is_due(voucher, tokens, turn_ended) {
+            return Ok(None);
         }
         let signature = self.wallet.sign_voucher(self.transcript.job(), tokens);
         self.append(Entry::Voucher { tokens })?;
-        socket.send(&ClientFrame::Voucher { tokens, signature: format!("0x{}", hex::encode(signature)) }).await
+        Ok(Some((tokens, signature)))
     }
+}
+
+/// Whether the host should get a voucher for `tokens` now.
+fn is_due(voucher: VoucherState, tokens: TokenCount, turn_ended: bool) -> bool {
+    let ahead = tokens.0.saturating_sub(voucher.given.0);
+    ahead > 0 && (turn_ended || ahead >= voucher.allowance.0.div_ceil(2))
+}
+
+fn is_engine_failure(error: &HostError) -> bool {
+    error.code.as_deref() == Some("ENGINE_FAILED")
 }
 
 fn is_ours(id: Option<&str>, active: &ActiveTurn) -> bool {
@@ -308,7 +324,7 @@ fn is_cut(error: &Error) -> bool {
         Error::HostUnreachable { .. } | Error::Silent { .. } => true,
         Error::Host { status, code, .. } => {
             matches!(status, 502..=504)
-                || (*status == 0 && matches!(code.to_ascii_lowercase().as_str(), "service_unavailable" | "draining"))
+                || (*status == 0 && matches!(code.to_ascii_lowercase().as_str(), "service_unavailable" | "draining" | "chain_unavailable"))
         }
         _ => false,
     }
@@ -324,8 +340,21 @@ fn is_unauthorized(error: &Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{is_cut, is_unauthorized};
+    use super::{is_cut, is_due, is_unauthorized};
     use crate::Error;
+    use crate::file::VoucherState;
+    use milepost_statement::TokenCount;
+
+    #[test]
+    fn a_voucher_is_due_at_half_the_allowance_and_at_a_turns_end() {
+        let due = |allowance, given, tokens, ended| {
+            is_due(VoucherState { allowance: TokenCount(allowance), given: TokenCount(given) }, TokenCount(tokens), ended)
+        };
+        assert!(!due(64, 100, 131, false) && due(64, 100, 132, false));
+        assert!(due(64, 100, 101, true) && !due(64, 100, 100, true) && !due(64, 100, 99, true));
+        // Without an allowance the host waits for a voucher after every token.
+        assert!(due(0, 5, 6, false) && !due(0, 5, 5, false));
+    }
 
     fn host(status: u16, code: &str) -> Error {
         Error::Host { status, code: code.into(), message: String::new() }
@@ -335,7 +364,7 @@ mod tests {
     fn only_a_lost_connection_is_taken_up_again() {
         assert!(is_cut(&Error::HostUnreachable { url: String::new(), reason: String::new() }));
         assert!(is_cut(&Error::Silent { seconds: 60 }));
-        assert!(is_cut(&host(503, "service_unavailable")) && is_cut(&host(0, "SERVICE_UNAVAILABLE")));
+        assert!(is_cut(&host(503, "service_unavailable")) && is_cut(&host(0, "DRAINING")));
         for refused in [host(400, "validation_error"), host(409, "conflict"), host(429, "rate_limit_exceeded"), host(0, "FORBIDDEN")] {
             assert!(!is_cut(&refused), "{refused}");
         }
