@@ -1,0 +1,96 @@
+//! What the doors are given by the program that wires them. The doors never see a chain: [`Jobs`] answers for it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use futures::future::BoxFuture;
+use milepost_inference::Engine;
+use milepost_ledger::{JobId, Terms, UnixSeconds};
+use milepost_ledger_db::LedgerDb;
+use milepost_statement::SigningKey;
+use serde::{Deserialize, Serialize};
+
+/// Why a job's terms cannot be told now.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct JobsError(pub String);
+
+/// What a job was funded with.
+pub trait Jobs: Send + Sync + 'static {
+    /// The terms of a job of this host that is active; `None` where there is no such job.
+    fn terms(&self, job: JobId) -> BoxFuture<'_, Result<Option<Terms>, JobsError>>;
+}
+
+/// One condition of being able to earn.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Check {
+    /// What is looked at.
+    pub name: String,
+    /// Whether it holds.
+    pub ok: bool,
+    /// What was found, and what to do where it does not hold.
+    pub message: String,
+}
+
+/// Whether the host can earn: chain reachable, prover proven, money moving.
+pub trait Readiness: Send + Sync + 'static {
+    /// Every check, as it stands now. Must not block.
+    fn checks(&self) -> Vec<Check>;
+}
+
+/// Which code runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct BuildInfo {
+    /// Version of the program.
+    pub version: String,
+    /// Git commit.
+    pub commit: String,
+    /// When it was built.
+    pub built: String,
+    /// Image id of the guest whose proofs it submits.
+    pub image_id: Option<String>,
+    /// Compiled features.
+    pub features: Vec<String>,
+    /// Chains it is configured for.
+    pub chains: Vec<u64>,
+    /// Contracts by name.
+    pub contracts: BTreeMap<String, String>,
+}
+
+/// What time it is. Passed in, so that tests can move it.
+pub trait Clock: Send + Sync + 'static {
+    /// Now.
+    fn now(&self) -> UnixSeconds;
+}
+
+/// The machine's clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> UnixSeconds {
+        UnixSeconds(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs()))
+    }
+}
+
+/// Everything the doors build on.
+#[derive(Clone)]
+pub struct Deps {
+    /// The durable ledger.
+    pub db: LedgerDb,
+    /// The models served, at least one, each under its own name.
+    pub engines: Vec<Arc<dyn Engine>>,
+    /// Terms of jobs; `None` in log mode, where any job number is accepted without terms.
+    pub jobs: Option<Arc<dyn Jobs>>,
+    /// The host's or its submitter's key, which signs receipts; without it they are unsigned.
+    pub signer: Option<SigningKey>,
+    /// Conditions for `/ready`.
+    pub readiness: Arc<dyn Readiness>,
+    /// Which code runs.
+    pub build: BuildInfo,
+    /// Renders the metrics in Prometheus' text form.
+    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+}

@@ -1,0 +1,521 @@
+//! The host: one pipeline behind every door.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use milepost_inference::Engine;
+use milepost_ledger::{AccountId, AccountRecord, Digest, EndReason, Event, Phase, SessionEnd, TokenId, TurnRecord, TurnState, UnixSeconds};
+use milepost_ledger_db::{Blob, Change, Error as DbError, LedgerDb};
+use milepost_statement::SigningKey;
+use tokio::sync::{Semaphore, broadcast, watch};
+use tokio_util::task::TaskTracker;
+
+use crate::accounts::is_ephemeral;
+use crate::auth::Keys;
+use crate::config::{AuthMode, GatewayConfig};
+use crate::deps::{BuildInfo, Clock, Deps, Jobs, Readiness};
+use crate::error::Error;
+use crate::request::{Caller, GenerateRequest, Input};
+use crate::session::{Idle, Session};
+use crate::sync::lock;
+use crate::turn::live::LiveTurn;
+use crate::turn::reader::{Acks, TurnStream, Waiting};
+use crate::turn::replay::{engine_by_digest, replay};
+use crate::turn::run::{Run, announce};
+
+/// Names of what the gateway keeps in the database beside the ledger.
+const TOKEN_SECRET: &str = "gateway/token-secret";
+const TOKEN_EPOCH: &str = "gateway/token-epoch";
+
+/// How often an id may turn out to be answered between looking and starting. Twice would already need two finished turns.
+const MAX_SUPERSEDED: usize = 4;
+
+/// Turns before the last in which a retry without a key looks for its first attempt.
+const RETRY_LOOKBACK: u32 = 8;
+
+/// Seconds after which a retry without a key is taken for a new request. OpenAI's clients give up within ten minutes.
+const RETRY_SECONDS: u64 = 900;
+
+/// Free accounts forgotten in one batch at the start; there may be very many.
+const RETIRED_AT_ONCE: usize = 1_000;
+
+/// How often idle sessions are looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(5);
+
+/// The doors' shared state. Made by [`Host::new`], used as `Arc<Host>`.
+pub struct Host {
+    pub(crate) config: GatewayConfig,
+    pub(crate) auth: AuthMode,
+    pub(crate) db: LedgerDb,
+    pub(crate) engines: Vec<Arc<dyn Engine>>,
+    pub(crate) jobs: Option<Arc<dyn Jobs>>,
+    pub(crate) signer: Option<SigningKey>,
+    pub(crate) readiness: Arc<dyn Readiness>,
+    pub(crate) build: BuildInfo,
+    pub(crate) render_metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    clock: Arc<dyn Clock>,
+    pub(crate) keys: Keys,
+    sessions: Mutex<HashMap<AccountId, Arc<Session>>>,
+    pub(crate) labels: Mutex<HashMap<Digest, AccountId>>,
+    live: Mutex<HashMap<(AccountId, String), Arc<LiveTurn>>>,
+    pub(crate) unbilled: Arc<Semaphore>,
+    pub(crate) sockets: Arc<Semaphore>,
+    draining: watch::Sender<bool>,
+    failed: watch::Sender<Option<String>>,
+    turns: TaskTracker,
+}
+
+impl std::fmt::Debug for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Host({:?}, {} models)", self.auth, self.engines.len())
+    }
+}
+
+impl Host {
+    /// A host, which serves nothing before [`Self::recover`] was called.
+    pub async fn new(config: GatewayConfig, deps: Deps) -> Result<Arc<Self>, Error> {
+        let wrong = |reason: String| Error::Internal { reason };
+        config.check().map_err(wrong)?;
+        if deps.engines.is_empty() {
+            return Err(wrong("no model is loaded; at least one is needed".into()));
+        }
+        let auth = config.auth.unwrap_or(if deps.jobs.is_some() { AuthMode::Depositor } else { AuthMode::Open });
+        if auth == AuthMode::Depositor && deps.jobs.is_none() {
+            return Err(wrong("auth = depositor needs a chain: without one a job has no depositor. Use auth = open in log mode".into()));
+        }
+        let keys = keys(&deps.db).await?;
+        Ok(Arc::new(Self {
+            auth,
+            db: deps.db,
+            engines: deps.engines,
+            jobs: deps.jobs,
+            signer: deps.signer,
+            readiness: deps.readiness,
+            build: deps.build,
+            render_metrics: deps.metrics,
+            clock: deps.clock,
+            keys,
+            sessions: Mutex::default(),
+            labels: Mutex::default(),
+            live: Mutex::default(),
+            unbilled: Arc::new(Semaphore::new(config.max_unbilled_running)),
+            sockets: Arc::new(Semaphore::new(config.max_sockets)),
+            draining: watch::channel(false).0,
+            failed: watch::channel(None).0,
+            turns: TaskTracker::new(),
+            config,
+        }))
+    }
+
+    /// Ends what a crash left running: active turns as *interrupted*, accounts of single requests altogether. Answers how many
+    /// turns were found. Call before serving.
+    pub async fn recover(&self) -> Result<usize, Error> {
+        let now = self.now();
+        let mut interrupted = 0;
+        let mut forgotten = Vec::new();
+        for record in self.db.accounts()? {
+            let account = record.id;
+            let mut events = Vec::new();
+            if record.active.is_some() {
+                interrupted += 1;
+                events.push(Event::EndTurn { account, reason: EndReason::Interrupted, at: now });
+            }
+            if is_ephemeral(account) {
+                if record.phase == Phase::Open {
+                    events.push(Event::EndSession { account, reason: SessionEnd::ByHost, at: now });
+                }
+                forgotten.push(account);
+            } else if matches!(account, AccountId::Free(_)) && record.phase != Phase::Open {
+                forgotten.push(account);
+            }
+            if !events.is_empty() {
+                self.db.apply(events).await.map_err(|error| self.storage_failed(error))?;
+            }
+            if record.phase == Phase::Open && account.job().is_some() {
+                let session = self.session(account);
+                if self.db.meta(&depositor_name(account))?.is_some() {
+                    session.opened_by_depositor();
+                }
+            }
+        }
+        for accounts in forgotten.chunks(RETIRED_AT_ONCE) {
+            self.db.apply(accounts.iter().map(|account| Event::Retire { account: *account }).collect()).await.map_err(|error| self.storage_failed(error))?;
+        }
+        if interrupted > 0 {
+            tracing::warn!(event = "gateway.turns_interrupted", turns = interrupted, "turns cut by the last end of the process were closed; their tokens stay collectable");
+        }
+        Ok(interrupted)
+    }
+
+    /// Answers a request: generates, joins what is generating under the same key, or replays what was generated.
+    pub async fn generate(self: &Arc<Self>, caller: Caller, request: GenerateRequest, acks: Acks) -> Result<TurnStream, Error> {
+        let door = caller.door.as_str();
+        let answered = self.answer(caller, request, acks).await;
+        let outcome = answered.as_ref().map_or_else(Error::code, |_| "accepted");
+        metrics::counter!("milepost_requests_total", "door" => door, "outcome" => outcome).increment(1);
+        answered
+    }
+
+    async fn answer(self: &Arc<Self>, caller: Caller, request: GenerateRequest, acks: Acks) -> Result<TurnStream, Error> {
+        self.check_serving()?;
+        if request.input == Input::Resume {
+            return self.resume(&caller, &request, acks).await;
+        }
+        let engine = self.engine(&request.model)?;
+        let prompt = encode(engine.as_ref(), &request.input)?;
+        let body = request.body_digest()?;
+        let resolved = self.resolve(&caller, Some(Digest(engine.model().digest))).await?;
+        resolved.session.touch(self.now());
+        let id = match (&request.request_id, request.retry) {
+            (Some(id), _) => id.clone(),
+            (None, true) => self.first_attempt(resolved.id, &body)?.unwrap_or_else(fresh_request_id),
+            (None, false) => fresh_request_id(),
+        };
+        for _ in 0..MAX_SUPERSEDED {
+            if let Some(waiting) = self.known(resolved.id, &id, Some(&body), resolved.unbilled.clone()).await? {
+                if let Some(stream) = waiting.started(request.resume_from, &request.stop, acks).await? {
+                    return Ok(stream);
+                }
+                continue;
+            }
+            if request.resume_from.is_some() {
+                return Err(Error::UnknownRequest { request: id });
+            }
+            let (waiting, new) = self.enter(resolved.id, &id, body)?;
+            if let Some(turn) = new {
+                let run = Run {
+                    host: Arc::clone(self),
+                    turn: Arc::clone(&turn),
+                    resolved: resolved.clone(),
+                    engine: Arc::clone(&engine),
+                    request: request.clone(),
+                    prompt: prompt.clone(),
+                    door: caller.door,
+                };
+                let host = Arc::clone(self);
+                self.turns.spawn(async move {
+                    run.run().await;
+                    lock(&host.live).remove(&(turn.account, turn.request.clone()));
+                });
+            }
+            if let Some(stream) = waiting.started(None, &request.stop, acks).await? {
+                return Ok(stream);
+            }
+        }
+        Err(Error::Internal { reason: "a request id was answered again and again while it was asked for".into() })
+    }
+
+    async fn resume(self: &Arc<Self>, caller: &Caller, request: &GenerateRequest, acks: Acks) -> Result<TurnStream, Error> {
+        let resolved = self.resolve(caller, None).await?;
+        resolved.session.touch(self.now());
+        let id = request.request_id.clone().unwrap_or_default();
+        for _ in 0..MAX_SUPERSEDED {
+            let Some(waiting) = self.known(resolved.id, &id, None, resolved.unbilled.clone()).await? else { break };
+            if let Some(stream) = waiting.started(request.resume_from, &request.stop, acks).await? {
+                return Ok(stream);
+            }
+        }
+        Err(Error::UnknownRequest { request: id })
+    }
+
+    /// The turn that answers a request id already, running or ended. `body` is checked where it is given.
+    async fn known(&self, account: AccountId, id: &str, body: Option<&Digest>, unbilled: Option<String>) -> Result<Option<Waiting>, Error> {
+        let same = |found: &Digest| body.is_none_or(|body| body == found);
+        let conflict = || Error::RequestConflict { request: id.to_owned() };
+        let join = || lock(&self.live).get(&(account, id.to_owned())).map(|turn| (turn.body, Waiting::new(Arc::clone(turn), true)));
+        let mut running = join();
+        let mut record = None;
+        if running.is_none() {
+            record = self.db.turn_by_request(account, id)?;
+            if record.as_ref().is_some_and(|record| record.state == TurnState::Active) {
+                // Either it was entered after the first look, and is found at the second; or it has ended since, and the record
+                // says so now; or nobody is running it.
+                running = join();
+                record = self.db.turn_by_request(account, id)?;
+            }
+        }
+        if let Some((found, waiting)) = running {
+            return if same(&found) { Ok(Some(waiting)) } else { Err(conflict()) };
+        }
+        let Some(record) = record else { return Ok(None) };
+        if !same(&record.body) {
+            return Err(conflict());
+        }
+        let record = self.ended(record).await?;
+        metrics::counter!("milepost_turns_replayed_total").increment(1);
+        Ok(Some(Waiting::new(replay(self, &record, unbilled).await?, true)))
+    }
+
+    /// A turn's record as it ended. One that is recorded as active but not running was cut, and is ended now.
+    async fn ended(&self, record: TurnRecord) -> Result<TurnRecord, Error> {
+        if record.state != TurnState::Active {
+            return Ok(record);
+        }
+        let (account, number) = (record.account, record.number);
+        let event = Event::EndTurn { account, reason: EndReason::Interrupted, at: self.now() };
+        match self.db.apply(vec![event]).await {
+            Ok(_) | Err(DbError::Refused(_)) => {}
+            Err(error) => return Err(self.storage_failed(error)),
+        }
+        self.db.turn(account, number)?.ok_or_else(|| Error::Internal { reason: format!("turn {number} of {account} vanished") })
+    }
+
+    /// A turn to run, and its first reader; or a reader of the one that another request just entered.
+    fn enter(&self, account: AccountId, id: &str, body: Digest) -> Result<(Waiting, Option<Arc<LiveTurn>>), Error> {
+        let mut live = lock(&self.live);
+        if let Some(turn) = live.get(&(account, id.to_owned())) {
+            if turn.body != body {
+                return Err(Error::RequestConflict { request: id.to_owned() });
+            }
+            return Ok((Waiting::new(Arc::clone(turn), true), None));
+        }
+        let turn = LiveTurn::new(account, id.to_owned(), body);
+        live.insert((account, id.to_owned()), Arc::clone(&turn));
+        Ok((Waiting::new(Arc::clone(&turn), false), Some(turn)))
+    }
+
+    /// The request whose retry this is, for clients that retry without a key: the last one of the account with the same body.
+    fn first_attempt(&self, account: AccountId, body: &Digest) -> Result<Option<String>, Error> {
+        let running = lock(&self.live).values().find(|turn| turn.account == account && turn.body == *body).map(|turn| turn.request.clone());
+        if running.is_some() {
+            return Ok(running);
+        }
+        let Some(record) = self.db.account(account)? else { return Ok(None) };
+        for number in (record.turns.saturating_sub(RETRY_LOOKBACK)..record.turns).rev() {
+            let Some(turn) = self.db.turn(account, number)? else { continue };
+            if turn.body == *body && self.now().since(turn.started) <= RETRY_SECONDS {
+                return Ok(Some(turn.request));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The model of that name.
+    pub(crate) fn engine(&self, name: &str) -> Result<Arc<dyn Engine>, Error> {
+        self.engines.iter().find(|engine| engine.model().name == name).cloned().ok_or_else(|| Error::UnknownModel {
+            asked: name.chars().take(200).collect(),
+            available: self.engines.iter().map(|engine| engine.model().name.clone()).collect(),
+        })
+    }
+
+    pub(crate) fn engine_by_digest(&self, digest: &Digest) -> Option<Arc<dyn Engine>> {
+        engine_by_digest(&self.engines, digest)
+    }
+
+    pub(crate) fn now(&self) -> UnixSeconds {
+        self.clock.now()
+    }
+
+    pub(crate) fn chain_of(&self, record: &AccountRecord) -> u64 {
+        record.terms.as_ref().map_or(self.config.chain_id, |terms| terms.chain.0)
+    }
+
+    /// The account's session, begun if this is its first use.
+    pub(crate) fn session(&self, id: AccountId) -> Arc<Session> {
+        let now = self.now();
+        Arc::clone(lock(&self.sessions).entry(id).or_insert_with(|| Session::new(id, now)))
+    }
+
+    pub(crate) fn known_session(&self, id: AccountId) -> Option<Arc<Session>> {
+        lock(&self.sessions).get(&id).cloned()
+    }
+
+    /// Running turns of an account.
+    pub(crate) fn running(&self, id: AccountId) -> Vec<Arc<LiveTurn>> {
+        lock(&self.live).values().filter(|turn| turn.account == id).cloned().collect()
+    }
+
+    /// Turns that are queued or running.
+    pub fn live_turns(&self) -> usize {
+        lock(&self.live).len()
+    }
+
+    pub(crate) fn check_serving(&self) -> Result<(), Error> {
+        if let Some(reason) = self.failed.borrow().clone() {
+            return Err(Error::Storage { reason });
+        }
+        if *self.draining.borrow() { Err(Error::Draining) } else { Ok(()) }
+    }
+
+    /// Notes that the ledger cannot be written: nothing more is served, and [`Self::failed`] resolves.
+    pub(crate) fn storage_failed(&self, error: DbError) -> Error {
+        if let DbError::Stopped { .. } = &error {
+            let reason = error.to_string();
+            if self.failed.send_if_modified(|failed| failed.is_none().then(|| *failed = Some(reason.clone())).is_some()) {
+                tracing::error!(event = "gateway.storage_failed", reason, "the ledger cannot be written; serving stops");
+            }
+        }
+        error.into()
+    }
+
+    /// Resolves with the reason once the ledger can no longer be written. The process must end then.
+    pub async fn failed(&self) -> String {
+        let mut failed = self.failed.subscribe();
+        loop {
+            if let Some(reason) = failed.borrow_and_update().clone() {
+                return reason;
+            }
+            tokio::select! {
+                reason = self.db.stopped() => return reason,
+                changed = failed.changed() => if changed.is_err() { std::future::pending::<()>().await },
+            }
+        }
+    }
+
+    /// Ends a session. The rest is sealed; claims and payout are settlement's.
+    pub(crate) async fn end_session(&self, account: AccountId, reason: SessionEnd) -> Result<AccountRecord, Error> {
+        match self.db.apply(vec![Event::EndSession { account, reason, at: self.now() }]).await {
+            Ok(_) => tracing::info!(event = "gateway.session_ended", account = %account, reason = crate::turn::run::session_end(reason), "session ended"),
+            Err(DbError::Refused(milepost_ledger::Error::NotOpen(_) | milepost_ledger::Error::UnknownAccount(_))) => {}
+            Err(error) => return Err(self.storage_failed(error)),
+        }
+        self.db.account(account)?.ok_or_else(|| Error::NotFound { what: format!("account {account}") })
+    }
+
+    /// Notes for good that the depositor opened this session, so that its idleness may end it.
+    pub(crate) async fn remember_depositor(&self, session: &Session) -> Result<(), Error> {
+        if session.is_by_depositor() {
+            return Ok(());
+        }
+        let blob = Blob::Meta { name: depositor_name(session.id), bytes: vec![1] };
+        self.db.apply_with(Vec::new(), vec![blob]).await.map_err(|error| self.storage_failed(error))?;
+        session.opened_by_depositor();
+        Ok(())
+    }
+
+    /// Looks for sessions whose grace or idle time is over: a depositor's is ended, a free one forgotten.
+    pub async fn sweep(&self) -> Result<(), Error> {
+        let now = self.now();
+        let sessions: Vec<_> = lock(&self.sessions).values().cloned().collect();
+        for session in sessions {
+            if session.idle(now, &self.config) == Idle::No || !self.running(session.id).is_empty() {
+                continue;
+            }
+            match session.id {
+                AccountId::Job(_) if session.is_by_depositor() && self.config.end_idle_sessions => {
+                    self.end_session(session.id, SessionEnd::Idle).await?;
+                }
+                AccountId::Job(_) => {}
+                AccountId::Free(_) => {
+                    lock(&self.labels).retain(|_, id| *id != session.id);
+                    let account = session.id;
+                    let events = vec![Event::EndSession { account, reason: SessionEnd::Idle, at: now }, Event::Retire { account }];
+                    match self.db.apply(events).await {
+                        Ok(_) | Err(DbError::Refused(_)) => {}
+                        Err(error) => return Err(self.storage_failed(error)),
+                    }
+                }
+            }
+            lock(&self.sessions).remove(&session.id);
+        }
+        metrics::gauge!("milepost_sessions").set(count(lock(&self.sessions).len()));
+        metrics::gauge!("milepost_turns_live").set(count(self.live_turns()));
+        Ok(())
+    }
+
+    /// Passes changes of accounts on to turns and sockets, and looks for idle sessions, until the database stops. Wiring runs it
+    /// beside the server; [`crate::serve`] does.
+    pub async fn housekeeping(self: Arc<Self>) {
+        let mut changes = self.db.subscribe();
+        let mut sweep = tokio::time::interval(SWEEP_EVERY);
+        sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                change = changes.recv() => match change {
+                    Ok(change) => self.changed(change),
+                    Err(broadcast::error::RecvError::Lagged(_)) => {
+                        // What was missed is in the accounts: every turn looks at its own.
+                        lock(&self.live).values().for_each(|turn| turn.account_changed());
+                    }
+                    Err(broadcast::error::RecvError::Closed) => return,
+                },
+                _ = sweep.tick() => if let Err(error) = self.sweep().await {
+                    tracing::error!(event = "gateway.sweep_failed", %error, "idle sessions could not be ended");
+                },
+            }
+        }
+    }
+
+    fn changed(&self, change: Change) {
+        let ending = change.phase != Phase::Open;
+        for turn in self.running(change.account) {
+            // A turn knows its own commits; a claim that landed, or an end, it does not.
+            if turn.landed(change.positions.landed) || ending {
+                turn.account_changed();
+            }
+        }
+        if let Some(session) = self.known_session(change.account) {
+            announce(&session, &change.phase, change.sealed.into_iter().map(Arc::new).collect());
+        }
+    }
+
+    /// Stops admitting, waits for running turns, interrupts those that take too long, and answers how many were.
+    pub async fn drain(&self) -> usize {
+        self.draining.send_replace(true);
+        self.turns.close();
+        tracing::info!(event = "gateway.draining", turns = self.live_turns(), "draining");
+        let finished = tokio::time::timeout(Duration::from_secs(self.config.drain_seconds), self.turns.wait()).await;
+        if finished.is_ok() {
+            return 0;
+        }
+        let cut: Vec<_> = lock(&self.live).values().cloned().collect();
+        for turn in &cut {
+            turn.cancel(EndReason::Interrupted);
+        }
+        // A commit ends with the disk, one way or the other.
+        self.turns.wait().await;
+        cut.len()
+    }
+
+    /// Whether the host is draining, for sockets that should say goodbye.
+    pub(crate) fn watch_draining(&self) -> watch::Receiver<bool> {
+        self.draining.subscribe()
+    }
+}
+
+#[allow(clippy::cast_precision_loss)] // a gauge
+fn count(number: usize) -> f64 {
+    number as f64
+}
+
+fn encode(engine: &dyn Engine, input: &Input) -> Result<Vec<TokenId>, Error> {
+    let ids = match input {
+        Input::Chat(messages) => engine.encode_chat(messages)?,
+        Input::Text(text) => engine.encode_text(text)?,
+        Input::Resume => Vec::new(),
+    };
+    if ids.is_empty() {
+        return Err(milepost_inference::Error::EmptyPrompt.into());
+    }
+    let context = engine.model().context_tokens;
+    if ids.len() >= context as usize {
+        return Err(Error::TokenLimitExceeded { prompt_tokens: ids.len(), context_window_size: context });
+    }
+    Ok(ids)
+}
+
+fn fresh_request_id() -> String {
+    format!("req-{}", hex::encode(rand::random::<[u8; 12]>()))
+}
+
+fn depositor_name(account: AccountId) -> String {
+    format!("gateway/by-depositor/{account}")
+}
+
+/// The secret behind session tokens, made at the first start.
+async fn keys(db: &LedgerDb) -> Result<Keys, Error> {
+    let epoch = match db.meta(TOKEN_EPOCH)? {
+        Some(bytes) => bytes.try_into().map(u64::from_be_bytes).map_err(|_| Error::Storage { reason: format!("{TOKEN_EPOCH} is damaged") })?,
+        None => 1,
+    };
+    let secret: [u8; 32] = match db.meta(TOKEN_SECRET)? {
+        Some(bytes) => bytes.try_into().map_err(|_| Error::Storage { reason: format!("{TOKEN_SECRET} is damaged") })?,
+        None => {
+            let secret: [u8; 32] = rand::random();
+            db.apply_with(Vec::new(), vec![Blob::Meta { name: TOKEN_SECRET.to_owned(), bytes: secret.to_vec() }]).await?;
+            secret
+        }
+    };
+    Ok(Keys::new(secret, epoch))
+}
