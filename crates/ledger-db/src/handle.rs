@@ -80,6 +80,13 @@ impl LedgerDb {
         Self::open(Arc::new(store), options)
     }
 
+    /// The records as they are on the disk now, also while a node runs on them: reads only, every `apply` is refused.
+    #[cfg(feature = "rocksdb")]
+    pub fn open_rocks_read_only(path: &Path) -> Result<Self, Error> {
+        let store = milepost_store::Rocks::open_read_only(path, Self::tables())?;
+        Self::open(Arc::new(store), Options { raise_priority: false })
+    }
+
     /// A database that ends with the process: tours, log mode without a disk, tests.
     pub fn open_memory(options: Options) -> Result<Self, Error> {
         Self::open(Arc::new(Memory::new(Self::tables())), options)
