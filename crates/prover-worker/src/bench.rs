@@ -1,0 +1,51 @@
+//! Figures: what claims of different sizes cost to prove.
+
+use anyhow::{Context, Result};
+use milepost_prover::{CheckpointInput, ProofRequest, sample_request};
+use milepost_statement::{Digest, TokenCount, TokenId, checkpoint_head};
+
+/// Claims measured when none are named.
+const SIZES: &[usize] = &[10, 100, 300, 1_000];
+/// Tokens of a checkpoint, as a host seals them by default.
+const CHECKPOINT: usize = 100;
+
+/// Proves a claim of each size and prints a line for it.
+pub(crate) fn bench(tokens: &[&str]) -> Result<()> {
+    let named = tokens.iter().map(|text| text.parse().with_context(|| format!("{text} is not a number of tokens")));
+    let mut sizes: Vec<usize> = named.collect::<Result<_>>()?;
+    if sizes.is_empty() {
+        sizes = SIZES.to_vec();
+    }
+    println!("{:>8} {:>9} {:>8} {:>10} {:>9} {:>9} {:>9}", "tokens", "cycles", "paging", "po2", "seconds", "bytes", "verify ms");
+    for size in sizes {
+        let made = crate::make(&claim(size))?;
+        let po2 = made.po2.iter().map(u32::to_string).collect::<Vec<_>>().join("+");
+        println!(
+            "{size:>8} {:>9} {:>8} {po2:>10} {:>9.1} {:>9} {:>9.1}",
+            made.cycles,
+            made.paging,
+            made.seconds,
+            made.receipt.len(),
+            made.verify_seconds * 1e3
+        );
+    }
+    Ok(())
+}
+
+/// A claim of `size` tokens in checkpoints of [`CHECKPOINT`].
+pub(crate) fn claim(size: usize) -> ProofRequest {
+    let mut request = sample_request();
+    // Spread over the range of a vocabulary; the values do not matter to the guest.
+    let ids: Vec<TokenId> = (0..size).map(|at| u32::try_from(at * 31 % 49_152).expect("below 49,152")).collect();
+    let turns = Digest([7; 32]);
+    request.checkpoints = ids.chunks(CHECKPOINT).map(|ids| CheckpointInput { turns, ids: ids.to_vec() }).collect();
+    let statement = &mut request.statement;
+    statement.count = TokenCount(size as u64);
+    statement.head_after = statement.head_before;
+    let mut at = statement.first_seq;
+    for checkpoint in &request.checkpoints {
+        statement.head_after = checkpoint_head(&statement.head_after, at, &turns, &checkpoint.ids);
+        at += TokenCount(checkpoint.ids.len() as u64);
+    }
+    request
+}

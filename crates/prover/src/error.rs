@@ -1,0 +1,146 @@
+//! Why there is no proof. Each error has a code (see `docs/proofs.md`) and says what to do.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use milepost_statement::Digest;
+
+/// Why a claim was not proven. In every case nothing changed: the tokens stay owed and the claim can be proven again.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no such program.
+    #[error("there is no prover at {}", path.display())]
+    Absent {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// The program cannot be started.
+    #[error("the prover at {} cannot be executed: {why}", path.display())]
+    NotExecutable {
+        /// The program.
+        path: PathBuf,
+        /// What the system said.
+        why: String,
+    },
+    /// The program started, but did not greet as a prover does.
+    #[error("the program at {} is not a Milepost prover: {why}", path.display())]
+    NotAProver {
+        /// The program.
+        path: PathBuf,
+        /// What it did instead.
+        why: String,
+    },
+    /// The prover belongs to another version.
+    #[error("the prover is version {theirs}, this node is {ours}")]
+    WrongVersion {
+        /// This crate's version and protocol.
+        ours: String,
+        /// The prover's.
+        theirs: String,
+    },
+    /// The prover holds another guest.
+    #[error("the prover's guest has image id {theirs}, this node believes proofs of {ours}")]
+    WrongImage {
+        /// The image id that counts.
+        ours: Digest,
+        /// The prover's.
+        theirs: Digest,
+    },
+    /// The prover's process ended before it answered.
+    #[error("the prover ended with {status} before it answered{}", tail(stderr))]
+    Crashed {
+        /// How it ended: exit code or signal.
+        status: String,
+        /// The last it wrote to its error output.
+        stderr: String,
+    },
+    /// The prover stopped giving signs of life, or stopped advancing, and was killed.
+    #[error("the prover was silent for {}s ({what}) and was killed", silent.as_secs_f64())]
+    Hung {
+        /// How long nothing was heard.
+        silent: Duration,
+        /// What was waited for.
+        what: &'static str,
+    },
+    /// The prover said that it cannot prove this.
+    #[error("the prover refused: {message} [{code}]")]
+    Refused {
+        /// The worker's own code.
+        code: String,
+        /// Its words.
+        message: String,
+    },
+    /// The prover's receipt does not hold.
+    #[cfg(feature = "stark")]
+    #[error("the prover's receipt does not hold: {0}")]
+    Invalid(#[from] crate::VerifyError),
+    /// The request contradicts itself.
+    #[error("the claim cannot be proven: {why}")]
+    BadRequest {
+        /// What is wrong.
+        why: String,
+    },
+    /// `RISC0_DEV_MODE` is set: receipts would be worth nothing.
+    #[error("RISC0_DEV_MODE is set in the environment")]
+    DevMode,
+    /// Too many claims are waiting for the prover.
+    #[error("{waiting} claims are already waiting for the prover")]
+    Busy {
+        /// How many wait.
+        waiting: usize,
+    },
+    /// The process or its pipes failed in another way.
+    #[error("talking to the prover failed: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+impl Error {
+    /// A short, stable code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Absent { .. } => "MP-P-001",
+            Self::NotExecutable { .. } => "MP-P-002",
+            Self::NotAProver { .. } => "MP-P-003",
+            Self::WrongVersion { .. } => "MP-P-004",
+            Self::WrongImage { .. } => "MP-P-005",
+            Self::Crashed { .. } => "MP-P-006",
+            Self::Hung { .. } => "MP-P-007",
+            Self::Refused { .. } => "MP-P-008",
+            #[cfg(feature = "stark")]
+            Self::Invalid(_) => "MP-P-009",
+            Self::BadRequest { .. } => "MP-P-010",
+            Self::DevMode => "MP-P-011",
+            Self::Busy { .. } => "MP-P-012",
+            Self::Io(_) => "MP-P-013",
+        }
+    }
+
+    /// What an operator should do.
+    pub fn advice(&self) -> &'static str {
+        match self {
+            Self::Absent { .. } => "install milepost-prover beside milepost, or set prover.path to where it is",
+            Self::NotExecutable { .. } => "make it executable (chmod +x) and check that it was built for this machine",
+            Self::NotAProver { .. } => "set prover.path to the program milepost-prover of this release",
+            Self::WrongVersion { .. } | Self::WrongImage { .. } => "deploy milepost and milepost-prover from the same release",
+            Self::Crashed { .. } => "read what it wrote last; killed by signal 9 mostly means that memory ran out (a proof needs 0.2 to 1 GB)",
+            Self::Hung { .. } => "check the machine's load and memory; the claim is proven again",
+            Self::Refused { .. } | Self::BadRequest { .. } => "this is a fault of the program: keep the log and report it",
+            #[cfg(feature = "stark")]
+            Self::Invalid(_) => "do not submit; deploy milepost and milepost-prover from the same release",
+            Self::DevMode => "unset RISC0_DEV_MODE: with it, receipts prove nothing",
+            Self::Busy { .. } => "nothing, unless it lasts: then proofs take longer than tokens, and claims should hold more of them",
+            Self::Io(_) => "check limits on open files and processes",
+        }
+    }
+
+    /// Whether the same request may succeed later without anybody's help.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Crashed { .. } | Self::Hung { .. } | Self::Busy { .. } | Self::Io(_))
+    }
+}
+
+/// The last words of a process, if it had any.
+fn tail(stderr: &str) -> String {
+    let stderr = stderr.trim();
+    if stderr.is_empty() { String::new() } else { format!(": {stderr}") }
+}
