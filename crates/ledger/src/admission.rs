@@ -81,11 +81,11 @@ impl Account {
 
 // Functions of the durable record alone, so that a meter can ask after every commit without going back to the ledger.
 impl AccountRecord {
-    /// The last moment at which a claim can land: the end of the closing window, or the longest duration while the job is
-    /// active (claims are accepted for longer, but by then anyone may start the window).
+    /// The last moment at which a claim can land: the end of the closing window, which anyone may start once the longest duration
+    /// has passed. Without a window that moment itself.
     pub fn deadline(&self) -> Option<UnixSeconds> {
         let terms = self.terms.as_ref()?;
-        Some(self.claim_until.unwrap_or_else(|| terms.started.plus(terms.max_duration)))
+        Some(self.claim_until.unwrap_or_else(|| terms.ends().plus(terms.claim_window)))
     }
 
     /// How many more tokens may be generated at `now`. The depositor may close at any moment: what is unclaimed then must fit
@@ -99,7 +99,7 @@ impl AccountRecord {
         };
         let positions = &self.positions;
         let last_claim = UnixSeconds(self.deadline().unwrap_or(now).0.saturating_sub(limits.reserve_seconds));
-        if now >= last_claim {
+        if now >= last_claim.min(terms.ends()) {
             return Admission { tokens: TokenCount::ZERO, bound: Bound::Deadline };
         }
         // Without a window a close forfeits all that is unclaimed: `max_at_risk` bounds that, the rate cap cannot.

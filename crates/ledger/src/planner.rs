@@ -130,7 +130,7 @@ pub fn plan(account: &Account, view: &ChainView, config: &PlanConfig) -> Step {
     match view.status {
         ChainStatus::Completed => return settle(account, view),
         ChainStatus::Closing { until } if record.phase == Phase::Open || record.claim_until != Some(until) => return Step::SeeClosing { until },
-        ChainStatus::Active if record.phase == Phase::Open && deadline_is_near(account, view.time, config) => return Step::End(SessionEnd::Deadline),
+        ChainStatus::Active if record.phase == Phase::Open && deadline_is_near(account, terms, view.time, config) => return Step::End(SessionEnd::Deadline),
         _ => {}
     }
     if let Some(claim) = &account.claim {
@@ -193,8 +193,9 @@ fn window_is_over(view: &ChainView) -> bool {
     matches!(view.status, ChainStatus::Closing { until } if view.time >= until)
 }
 
-fn deadline_is_near(account: &Account, now: UnixSeconds, config: &PlanConfig) -> bool {
-    account.deadline().is_some_and(|deadline| now.plus(config.claim_seconds) >= deadline)
+/// With a closing window the session runs its full length, without one its last claim must fit in before the end.
+fn deadline_is_near(account: &Account, terms: &Terms, now: UnixSeconds, config: &PlanConfig) -> bool {
+    now >= terms.ends() || account.deadline().is_some_and(|deadline| now.plus(config.claim_seconds) >= deadline)
 }
 
 fn request_close(account: &Account, view: &ChainView) -> Step {

@@ -77,6 +77,11 @@ impl Terms {
         TokenCount(u64::try_from(tokens).unwrap_or(u64::MAX))
     }
 
+    /// End of the longest duration: nothing is generated after it, and anyone may request the close.
+    pub fn ends(&self) -> UnixSeconds {
+        self.started.plus(self.max_duration)
+    }
+
     /// Tokens the rate cap allows to have been claimed in all at `now`: `2 × rate × (now − start) + burst`.
     pub fn rate_cap(&self, now: UnixSeconds) -> TokenCount {
         let seconds = now.since(self.started);

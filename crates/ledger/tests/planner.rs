@@ -311,10 +311,22 @@ fn an_ended_session_without_tokens_is_refunded_at_once() {
 }
 
 #[test]
-fn a_session_ends_here_when_its_longest_duration_is_near() {
-    let desk = Desk::new(terms(10_000), 100);
+fn a_session_with_a_closing_window_runs_its_full_length() {
+    let desk = Desk::new(Terms { max_duration: 100, ..terms(10_000) }, 100);
+    // Its last claims have the window: a session shorter than a claim takes is served all the same.
+    assert_eq!(active(&desk, 99), Step::Wait(WaitFor::Tokens));
+    assert_eq!(admitted(&desk, 99, LIMITS), (10_000, Bound::Deposit));
+    assert_eq!(active(&desk, 100), Step::End(SessionEnd::Deadline));
+    assert_eq!(admitted(&desk, 100, LIMITS), (0, Bound::Deadline));
+}
+
+#[test]
+fn a_session_without_a_closing_window_ends_while_its_last_claim_can_still_land() {
+    let desk = Desk::new(Terms { claim_window: 0, ..terms(10_000) }, 100);
     assert_eq!(active(&desk, 86_400 - 121), Step::Wait(WaitFor::Tokens));
     assert_eq!(active(&desk, 86_400 - 120), Step::End(SessionEnd::Deadline));
+    assert_eq!(admitted(&desk, 86_400 - 301, LIMITS), (10_000, Bound::Deposit));
+    assert_eq!(admitted(&desk, 86_400 - 300, LIMITS), (0, Bound::Deadline));
 }
 
 #[test]
@@ -359,7 +371,7 @@ fn no_more_is_admitted_than_a_close_at_this_moment_would_leave_time_for() {
 fn every_other_bound_is_named_too() {
     let desk = Desk::new(terms(1_000), 100);
     assert_eq!(admitted(&desk, 0, LIMITS), (1_000, Bound::Deposit));
-    assert_eq!(admitted(&desk, 86_400 - 300, LIMITS), (0, Bound::Deadline));
+    assert_eq!(admitted(&desk, 86_400, LIMITS), (0, Bound::Deadline));
     assert_eq!(admitted(&desk, 0, Limits { max_at_risk: Some(TokenAmount(300 * PRICE + 1)), ..LIMITS }), (300, Bound::AtRisk));
     let mut terms = terms(1_000);
     terms.voucher = Some(VoucherTerms { signer: Address([5; 20]), allowance: TokenCount(250) });

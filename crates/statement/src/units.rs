@@ -35,6 +35,16 @@ number!(
 );
 number!(
     /// A position in a job's transcript: how many tokens lie before it. Counted from 0, never renumbered.
+    ///
+    /// ```
+    /// let _ = milepost_statement::TokenSeq(1) + milepost_statement::TokenCount(2);
+    /// ```
+    ///
+    /// The sum of two positions means nothing, and does not compile:
+    ///
+    /// ```compile_fail
+    /// let _ = milepost_statement::TokenSeq(1) + milepost_statement::TokenSeq(2);
+    /// ```
     TokenSeq
 );
 number!(

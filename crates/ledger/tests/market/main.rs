@@ -149,6 +149,8 @@ struct End {
     claims: Vec<u64>,
     refusals: BTreeMap<(&'static str, Refusal), u32>,
     operator: u32,
+    /// What went wrong while a transaction of ours was under way.
+    troubles: BTreeMap<&'static str, u32>,
 }
 
 /// Plays a case until the job is paid and nothing is under way.
@@ -162,7 +164,7 @@ fn play(case: &Case) -> End {
         first: case.first,
     };
     let mut chain = Chain::new(Contract::new(case.terms(), genesis), others, case.confirmations);
-    let (mut now, mut wanted) = (START, case.wanted);
+    let (mut now, mut wanted, mut troubles) = (START, case.wanted, BTreeMap::new());
     let mut trouble = case.trouble.iter().copied().cycle().take(if case.trouble.is_empty() { 0 } else { MAX_TROUBLE });
     while !host.account().is_none_or(|account| matches!(account.record.phase, Phase::Paid(_))) || host.ledger.txs().next().is_some() {
         assert!(now.since(START) < case.patience(), "the job never ends: {:?} at {now:?}, {:?}", host.tables.accounts[&host.id()].positions, chain.view());
@@ -174,29 +176,40 @@ fn play(case: &Case) -> End {
         if case.ends_after.is_some_and(|after| now.since(START) >= after) {
             host.end(now);
         }
-        let slow = match bad.unwrap_or(255) {
+        let (mut slow, mut fails, mut name) = (0, false, "");
+        match bad.unwrap_or(255) {
             0..20 => {
                 chain.reorganise(1 + case.confirmations / 2);
-                0
+                name = "reorganisation";
             }
             20..30 if case.confirmations > 0 => {
                 // The depositor's close was in a block that is gone, and they thought better of it.
                 chain.reorganise(case.confirmations);
                 chain.others.depositor_closes = None;
-                0
+                name = "close taken back";
             }
             30..40 => {
                 chain.pool.clear();
-                0
+                name = "pool dropped";
             }
             40..60 => {
                 host.crash();
-                0
+                name = "crash";
             }
-            60..75 => 5 * case.claim_seconds(),
-            _ => 0,
-        };
-        chain.mine(now, bad.is_some_and(|bad| (75..80).contains(&bad)));
+            60..75 => {
+                slow = 5 * case.claim_seconds();
+                name = "slow prover";
+            }
+            75..80 => {
+                fails = true;
+                name = "out of gas";
+            }
+            _ => {}
+        }
+        if !name.is_empty() && host.ledger.txs().next().is_some() {
+            *troubles.entry(name).or_default() += 1;
+        }
+        chain.mine(now, fails);
         host.wake(&mut chain, now, case.prove_seconds + slow);
         host.countersign(case.allowance.unwrap_or(0) / 2);
     }
@@ -209,7 +222,7 @@ fn play(case: &Case) -> End {
     assert_eq!(record.positions.paid.0, contract.used);
     assert_eq!(record.positions.metered.0, record.positions.paid.0 + record.positions.written_off.0, "M = Z + W");
     assert_eq!(record.positions.written_off.0 > 0, record.write_off.is_some());
-    End { positions: record.positions, write_off: record.write_off, claims: contract.claims.clone(), refusals: chain.refusals, operator: host.operator }
+    End { positions: record.positions, write_off: record.write_off, claims: contract.claims.clone(), refusals: chain.refusals, operator: host.operator, troubles }
 }
 
 /// How often something was reached, to show that the cases are not idle.
@@ -232,6 +245,9 @@ impl Seen {
         if let Some(reason) = end.write_off {
             self.add(format!("written off {reason:?}"), 1);
         }
+        for (name, count) in &end.troubles {
+            self.add(format!("{name} under a transaction"), u64::from(*count));
+        }
         for ((what, refusal), count) in &end.refusals {
             self.add(format!("{what} refused: {refusal:?}"), u64::from(*count));
         }
@@ -248,7 +264,7 @@ impl Seen {
 #[test]
 fn every_admitted_token_is_paid_when_the_chain_behaves() {
     let seen = Seen::default();
-    let result = TestRunner::new(cases(300)).run(&case(false), |case| {
+    let result = TestRunner::new(cases(1_000)).run(&case(false), |case| {
         let end = play(&case);
         prop_assert_eq!(end.positions.written_off, TokenCount(0), "tokens lost, written off as {:?}", end.write_off);
         prop_assert_eq!(end.refusals.keys().filter(|(what, _)| *what == "claim").count(), 0, "a claim was refused: {:?}", end.refusals);
@@ -265,7 +281,7 @@ fn every_admitted_token_is_paid_when_the_chain_behaves() {
 #[test]
 fn a_job_always_ends_paid_and_explained_whatever_goes_wrong() {
     let seen = Seen::default();
-    let result = TestRunner::new(cases(300)).run(&case(true), |case| {
+    let result = TestRunner::new(cases(1_000)).run(&case(true), |case| {
         let end = play(&case);
         for ((what, refusal), _) in &end.refusals {
             // Somebody else may always be first, and a close may be reorganised away; nothing that the planner decides is refused.
@@ -278,5 +294,6 @@ fn a_job_always_ends_paid_and_explained_whatever_goes_wrong() {
     if let Err(error) = result {
         panic!("{error}");
     }
-    seen.expect(&["tokens", "claims", "tails below the minimum", "several claims", "claim refused: WrongStatus"]);
+    let troubles = ["reorganisation", "close taken back", "pool dropped", "crash", "slow prover", "out of gas"].map(|name| format!("{name} under a transaction"));
+    seen.expect(&[&["tokens", "claims", "tails below the minimum", "several claims"], &troubles.each_ref().map(String::as_str)[..]].concat());
 }
