@@ -7,8 +7,9 @@ import path from "node:path";
 import { setTimeout } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 
+import { tool } from "./tools.mjs";
+
 const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "..");
-const bin = (name) => path.join(root, "node_modules", ".bin", name);
 const artifact = (name) => JSON.parse(readFileSync(path.join(root, "artifacts", `${name}.json`), "utf8"));
 const snapshotFile = path.join(root, "gas-snapshot.json");
 
@@ -25,10 +26,10 @@ const MODEL = `0x${"b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110
 const TERMS =
   "(address,address,uint256,uint256,bytes32,uint32,uint64,uint64,uint256,address,address,uint64,bytes32)";
 
-const cast = (...args) => execFileSync(bin("cast"), args.map(String), { encoding: "utf8" }).trim();
+const cast = (...args) => execFileSync(tool("cast"), args.map(String), { encoding: "utf8" }).trim();
 
 async function startAnvil() {
-  const child = spawn(bin("anvil"), ["--port", "0", "--chain-id", "31337", "--timestamp", "1800000000"], {
+  const child = spawn(tool("anvil"), ["--port", "0", "--chain-id", "31337", "--timestamp", "1800000000"], {
     stdio: ["ignore", "pipe", "inherit"],
   });
   const url = await new Promise((resolve, reject) => {
