@@ -10,6 +10,7 @@ mod tx;
 
 use std::time::Duration;
 
+use alloy::eips::BlockId;
 use alloy::primitives::TxKind;
 use alloy::providers::{Provider, ProviderBuilder, RootProvider};
 use alloy::rpc::types::TransactionRequest;
@@ -71,8 +72,13 @@ impl Chain {
 
     /// A view call at the latest block.
     pub async fn read<C: SolCall>(&self, what: &'static str, to: Address, call: C) -> Result<C::Return, Error> {
+        self.read_at(what, to, call, BlockId::latest()).await
+    }
+
+    /// A view call at a block.
+    pub async fn read_at<C: SolCall>(&self, what: &'static str, to: Address, call: C, block: BlockId) -> Result<C::Return, Error> {
         let request = TransactionRequest { to: Some(TxKind::Call(eth_address(to))), input: call.abi_encode().into(), ..Default::default() };
-        let output = self.provider.call(request).await.map_err(|error| revert_error(what, &error))?;
+        let output = self.provider.call(request).block(block).await.map_err(|error| revert_error(what, &error))?;
         C::abi_decode_returns(&output).map_err(|error| Error::Rpc(format!("{what}: {error}")))
     }
 }
