@@ -101,7 +101,8 @@ pub enum Outcome {
 /// What follows from a revert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RevertClass {
-    /// The tokens are owed again; plan anew from what the chain says.
+    /// The session moved on (somebody else closed or finalized first, a close was reorganised away): plan anew from what the chain
+    /// says. A claim's tokens are owed again.
     Replan,
     /// Too early: plan anew, not before this time.
     Pace(UnixSeconds),
