@@ -1,1 +1,66 @@
-//! See the module list.
+//! Claims on chain: planned, proven, signed, sent, watched, paid out.
+//!
+//! # The protocol
+//!
+//! ```text
+//!  planned ─▶ proving ─▶ proven ─▶ signed ─▶ sent ─▶ included ─▶ final      each durable before its effect
+//!     ▲                               │         │        │
+//!     └── reverted · replaced ◀───────┴─────────┴────────┘ (at finality depth, by the chain's word alone)
+//! ```
+//!
+//! [`milepost_ledger::plan`] says what a job needs; [`Settlement`] does it and records it. One task owns the submitter key and its
+//! nonces. Everything it knows is in the ledger: it can be killed at any instant and started again.
+//!
+//! # Guarantees
+//!
+//! - *Exactly once.* One unresolved claim per job, one nonce per claim for life, the signed bytes stored before they are sent and
+//!   sent again byte for byte. The contract refuses what does not continue the job's hash chain, so that even a copy cannot pay twice.
+//! - *A time-out is neither success nor failure.* Only a receipt in a canonical block, or a nonce used up at finality depth by
+//!   something else, ends the wait.
+//! - *Payment is confirmed.* The payout is taken from the chain's event, when final, and compared with the ledger to the unit.
+//! - *Nothing is assumed.* Chain id, code, selectors and the key's right are checked before anything is signed ([`Preflight`]).
+//!
+//! **Does not** raise the fee of a transaction that waits, use several endpoints, or know other generations of the contract.
+//!
+//! # Log events
+//!
+//! Stable names in the field `event`: `settlement_ready`, `claim_planned`, `proof_started`, `proof_done`, `proof_failed`,
+//! `tx_signed`, `tx_sent`, `tx_unknown`, `tx_included`, `tx_reverted`, `tx_reorged`, `tx_replaced`, `claim_final`, `tx_final`,
+//! `closing_seen`, `session_ending`, `session_paid`, `tokens_written_off`, `job_halted`, `payout_wrong`, `settle_trouble`,
+//! `chain_down`, `chain_back`, `gas_empty`; in log mode `would_submit`.
+
+mod backoff;
+pub mod bindings;
+mod books;
+mod chain;
+mod clock;
+mod config;
+mod convert;
+mod driver;
+mod error;
+mod key;
+mod log_mode;
+mod reconcile;
+mod revert;
+mod service;
+mod status;
+mod submitter;
+mod why;
+
+pub use books::Probe;
+pub use chain::{Chain, Completed, Constants, Head, LandedClaim, OnChain, Preflight, pushed_selectors, required_functions};
+pub use clock::Clock;
+pub use config::{Finality, SettlementConfig};
+pub use error::Error;
+pub use key::SubmitterKey;
+pub use log_mode::LogSettler;
+pub use reconcile::{Finding, JobReport, Report, Verdict, reconcile};
+pub use service::{Deps, Handle, Settlement};
+pub use status::{ChainState, Status, Trouble};
+pub use why::{Answer, why};
+
+/// Installs ring as the process's TLS provider, once: HTTP clients are built without one of their own.
+pub fn install_tls() {
+    // An error means that one is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}

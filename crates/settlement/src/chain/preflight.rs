@@ -1,0 +1,84 @@
+//! What is checked before money depends on it: nothing is assumed about the chain, the contract or the key.
+
+use milepost_ledger::{Address, TokenCount};
+
+use super::{Chain, Constants, latest, pushed_selectors, required_functions};
+use crate::Error;
+use crate::bindings::{HostRegistry, JobMarketplace};
+use crate::convert::{address, digest, evm, small};
+
+/// What the preflight found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Preflight {
+    /// The marketplace's constants.
+    pub constants: Constants,
+    /// The host account.
+    pub host: Address,
+    /// The key that acts for it.
+    pub key: Address,
+    /// What the key holds for gas, in wei. 0 is no error here: it stops no token, only claims.
+    pub gas_balance: u128,
+    /// How the chain is told from others of the same id: hash of its first block.
+    pub genesis: milepost_ledger::Digest,
+}
+
+impl Chain {
+    /// Checks chain id, code, selectors, host and key; reads the constants. Each failure is a coded error.
+    pub async fn preflight(&self, host: Address, key: Address) -> Result<Preflight, Error> {
+        let constants = self.preflight_contract().await?;
+        let registry = constants.registry;
+        let active = self.call("whether the host is active", registry, HostRegistry::isActiveCall { host: evm(host) }, latest()).await?;
+        if !active {
+            return Err(Error::HostNotActive { host, registry });
+        }
+        let call = HostRegistry::isSubmitterCall { host: evm(host), key: evm(key) };
+        if key != host && !self.call("whether the key may submit", registry, call, latest()).await? {
+            return Err(Error::NotSubmitter { key, host, registry });
+        }
+        let genesis = self.block_at(0).await?.ok_or(Error::Answer { what: "the first block", answer: "none".to_owned() })?;
+        Ok(Preflight { constants, host, key, gas_balance: self.balance(key).await?, genesis })
+    }
+
+    /// The part that needs no key: chain id, code, selectors, constants.
+    pub async fn preflight_contract(&self) -> Result<Constants, Error> {
+        let provider = self.provider();
+        let found = self.ask("the chain id", async { alloy::providers::Provider::get_chain_id(provider).await }).await?;
+        if found != self.chain_id().0 {
+            return Err(Error::WrongChain { endpoint: self.endpoint().to_owned(), expected: self.chain_id(), found });
+        }
+        self.check_code(self.marketplace(), "the marketplace", true).await?;
+        let constants = self.constants().await?;
+        self.check_code(constants.registry, "the host registry", false).await?;
+        Ok(constants)
+    }
+
+    async fn check_code(&self, contract: Address, name: &'static str, marketplace: bool) -> Result<(), Error> {
+        let code = self.code(contract).await?;
+        if code.is_empty() {
+            return Err(Error::NoContract { contract, chain: self.chain_id(), name });
+        }
+        let found = pushed_selectors(&code);
+        let missing = required_functions().into_iter().find(|(of, _, selector)| *of == marketplace && !found.contains(selector));
+        missing.map_or(Ok(()), |(_, function, selector)| Err(Error::NoFunction { contract, function, selector }))
+    }
+}
+
+pub(super) async fn read_constants(chain: &Chain) -> Result<Constants, Error> {
+    let market = chain.marketplace();
+    let fee = chain.call("feeBps", market, JobMarketplace::feeBpsCall {}, latest()).await?;
+    let fee_bps = u16::try_from(fee).ok().filter(|bps| *bps <= 10_000);
+    let fee_bps = fee_bps.ok_or(Error::Answer { what: "feeBps", answer: format!("{fee}, more than the whole") })?;
+    let min_claim = small("MIN_PROVEN_TOKENS", chain.call("MIN_PROVEN_TOKENS", market, JobMarketplace::MIN_PROVEN_TOKENSCall {}, latest()).await?)?;
+    let claim_window = small("claimWindow", chain.call("claimWindow", market, JobMarketplace::claimWindowCall {}, latest()).await?)?;
+    let burst = small("RATE_BURST", chain.call("RATE_BURST", market, JobMarketplace::RATE_BURSTCall {}, latest()).await?)?;
+    Ok(Constants {
+        fee_bps,
+        min_claim: TokenCount(min_claim),
+        claim_window,
+        burst: TokenCount(burst),
+        image_id: digest(chain.call("imageId", market, JobMarketplace::imageIdCall {}, latest()).await?),
+        test_deployment: chain.call("testDeployment", market, JobMarketplace::testDeploymentCall {}, latest()).await?,
+        registry: address(chain.call("hostRegistry", market, JobMarketplace::hostRegistryCall {}, latest()).await?),
+        earnings: address(chain.call("hostEarnings", market, JobMarketplace::hostEarningsCall {}, latest()).await?),
+    })
+}

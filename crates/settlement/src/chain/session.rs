@@ -1,0 +1,153 @@
+//! A job as the contract holds it.
+
+use alloy::eips::BlockId;
+use alloy::primitives::{Address as EvmAddress, U256};
+use milepost_ledger::{Address, ChainStatus, ChainView, Digest, JobId, Terms, TokenCount, UnixSeconds, VoucherTerms};
+
+use super::{Chain, Constants, Head, at, latest};
+use crate::Error;
+use crate::bindings::JobMarketplace;
+use crate::convert::{address, amount, digest, small};
+
+/// A job's terms and where it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OnChain {
+    /// What it was funded with.
+    pub terms: Terms,
+    /// Contract that must verify seals; zero for none.
+    pub verifier: Address,
+    /// Status.
+    pub status: ChainStatus,
+    /// Tokens claimed in all.
+    pub used: TokenCount,
+    /// The transcript head.
+    pub head: Digest,
+    /// No further claim is accepted.
+    pub closed_to_claims: bool,
+}
+
+/// `Status` of the contract.
+const NONE: u8 = 0;
+const ACTIVE: u8 = 1;
+const CLOSING: u8 = 2;
+const COMPLETED: u8 = 3;
+
+impl Chain {
+    /// A job at the newest block; `None` if there is none.
+    pub async fn job(&self, job: JobId) -> Result<Option<OnChain>, Error> {
+        self.job_at(job, latest()).await
+    }
+
+    /// A job at a block; `None` if there is none.
+    pub(crate) async fn job_at(&self, job: JobId, block: BlockId) -> Result<Option<OnChain>, Error> {
+        let constants = self.constants().await?;
+        let call = JobMarketplace::getSessionCall { jobId: U256::from(job.0) };
+        let session = self.call("a job", self.marketplace(), call, block).await?;
+        let status = match session.status {
+            NONE => return Ok(None),
+            ACTIVE => ChainStatus::Active,
+            CLOSING => ChainStatus::Closing { until: UnixSeconds(session.claimUntil) },
+            COMPLETED => ChainStatus::Completed,
+            other => return Err(Error::Answer { what: "a job", answer: format!("status {other}, which this generation of the contract does not have") }),
+        };
+        Ok(Some(OnChain {
+            terms: self.terms_of(&session, &constants)?,
+            verifier: address(session.terms.verifier),
+            status,
+            used: TokenCount(session.tokensUsed),
+            head: digest(session.head),
+            closed_to_claims: session.closedToClaims,
+        }))
+    }
+
+    fn terms_of(&self, session: &JobMarketplace::Session, constants: &Constants) -> Result<Terms, Error> {
+        let terms = &session.terms;
+        let voucher = (terms.voucherSigner != EvmAddress::ZERO)
+            .then(|| VoucherTerms { signer: address(terms.voucherSigner), allowance: TokenCount(terms.voucherAllowance) });
+        let price = amount("pricePerToken", terms.pricePerToken)?;
+        if price.0 == 0 {
+            return Err(Error::Answer { what: "a job", answer: "a price of zero".to_owned() });
+        }
+        Ok(Terms {
+            chain: self.chain_id(),
+            marketplace: self.marketplace(),
+            host: address(terms.host),
+            depositor: address(session.depositor),
+            token: address(terms.token),
+            deposit: amount("deposit", terms.deposit)?,
+            price,
+            model: digest(terms.modelDigest),
+            rate: terms.expectedRate,
+            burst: constants.burst,
+            started: UnixSeconds(session.startTime),
+            max_duration: terms.maxDuration,
+            idle_timeout: terms.timeoutSeconds,
+            claim_window: constants.claim_window,
+            minimum_charge: amount("minimumCharge", terms.minimumCharge)?,
+            min_claim: constants.min_claim,
+            fee_bps: constants.fee_bps,
+            voucher,
+            salt_commitment: digest(terms.saltCommitment),
+        })
+    }
+
+    /// What the planner needs to know of a job, read at one block.
+    pub(crate) async fn view(&self, job: JobId, head: &Head) -> Result<ChainView, Error> {
+        let found = self.job_at(job, at(&head.block)).await?.ok_or(Error::UnknownJob(job))?;
+        self.cache_terms(job, &found.terms);
+        Ok(ChainView {
+            block: head.block,
+            time: head.next_time,
+            status: found.status,
+            used: found.used,
+            head: found.head,
+            closed_to_claims: found.closed_to_claims,
+        })
+    }
+
+    /// The terms of a job, cached: they never change. `None` if there is no such job.
+    pub async fn terms(&self, job: JobId) -> Result<Option<Terms>, Error> {
+        if let Some(known) = self.cached_terms(job) {
+            return Ok(Some(known));
+        }
+        let found = self.job(job).await?;
+        if let Some(found) = &found {
+            self.cache_terms(job, &found.terms);
+        }
+        Ok(found.map(|found| found.terms))
+    }
+
+    /// The terms of a job that `host` is about to open for the first time: refused unless it is active, names this host, wants
+    /// no verifier, and has no claims that the ledger does not know.
+    pub async fn terms_to_open(&self, job: JobId, host: Address) -> Result<Option<Terms>, Error> {
+        let Some(found) = self.job(job).await? else { return Ok(None) };
+        if found.terms.host != host {
+            return Err(Error::AnotherHost { job, expected: host, found: found.terms.host });
+        }
+        match found.status {
+            ChainStatus::Active => {}
+            ChainStatus::Closing { .. } => return Err(Error::NotActive { job, status: "closing" }),
+            ChainStatus::Completed => return Err(Error::NotActive { job, status: "paid out" }),
+        }
+        if found.verifier != Address::ZERO {
+            return Err(Error::VerifierDemanded { job, verifier: found.verifier });
+        }
+        if found.used > TokenCount::ZERO {
+            return Err(Error::ChainAhead { job, used: found.used.0 });
+        }
+        self.cache_terms(job, &found.terms);
+        Ok(Some(found.terms))
+    }
+
+    /// What a host can withdraw of a token.
+    pub async fn earned(&self, host: Address, token: Address) -> Result<milepost_ledger::TokenAmount, Error> {
+        let call = crate::bindings::HostEarnings::getBalanceCall { host: crate::convert::evm(host), token: crate::convert::evm(token) };
+        let earnings = self.constants().await?.earnings;
+        amount("getBalance", self.call("the host's earnings", earnings, call, latest()).await?)
+    }
+
+    /// How many jobs the marketplace ever had.
+    pub async fn job_count(&self) -> Result<u64, Error> {
+        small("jobCount", self.call("the number of jobs", self.marketplace(), JobMarketplace::jobCountCall {}, latest()).await?)
+    }
+}

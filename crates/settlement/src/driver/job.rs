@@ -1,0 +1,209 @@
+//! Looking at one job, and doing what it needs.
+
+use alloy::primitives::{Bytes, U256};
+use alloy::sol_types::{SolCall as _, SolValue as _};
+use milepost_ledger::{
+    AccountId, AccountRecord, ChainStatus, ChainView, Claim, ClaimState, Event, JobId, Phase, ProofMeta, Purpose, RevertClass, SessionEnd, Step, WaitFor,
+};
+
+use super::Driver;
+use crate::Error;
+use crate::bindings::JobMarketplace;
+use crate::books::Planned;
+use crate::chain::Head;
+use crate::submitter::{Expect, Submission};
+
+/// Steps of one job in one look: see the close, plan a claim, begin to prove it. More would be a planner that goes in circles.
+const MAX_STEPS: usize = 8;
+
+/// Whether to go on with the same job in the same look.
+enum Go {
+    Again,
+    Enough,
+}
+
+impl Driver {
+    /// One look at a job.
+    pub(super) async fn drive(&mut self, job: JobId, head: &Head) -> Result<(), Error> {
+        if self.books.record_of(job).await?.is_none() {
+            self.forget(job);
+            return Ok(());
+        }
+        let view = self.chain.view(job, head).await?;
+        for _ in 0..MAX_STEPS {
+            let Some(planned) = self.books.plan(job, view, self.config.plan()).await? else {
+                self.forget(job);
+                return Ok(());
+            };
+            self.set_alarms(job, &planned.record, &view);
+            match self.step(job, &planned, &view).await? {
+                Go::Again => {}
+                Go::Enough => return Ok(()),
+            }
+        }
+        Err(Error::TaskEnded(format!("job {job} was looked at {MAX_STEPS} times without coming to rest")))
+    }
+
+    async fn step(&mut self, job: JobId, planned: &Planned, view: &ChainView) -> Result<Go, Error> {
+        let record = &planned.record;
+        let at = self.clock.now();
+        match &planned.step {
+            Step::Wait(WaitFor::Claim) => match &planned.claim {
+                Some(claim) => return self.advance(claim, record, view).await,
+                // Landed, and not final yet: the submitter's next look tells.
+                None => {
+                    self.dirty.insert(job);
+                }
+            },
+            Step::Wait(WaitFor::Until(time)) => self.alarm(job, *time),
+            Step::Wait(WaitFor::Block(_)) => {
+                self.dirty.insert(job);
+            }
+            Step::Wait(WaitFor::Nothing) => return self.retire(job, planned).await,
+            Step::Wait(WaitFor::Tokens | WaitFor::Transaction | WaitFor::Operator) => {}
+            Step::Claim { until } => {
+                tracing::info!(event = "claim_planned", job = %job, from = %record.positions.finalized, until = %until, "claim planned");
+                self.books.record("planned", vec![Event::PlanClaim { job, until: *until, at }]).await?;
+                return Ok(Go::Again);
+            }
+            Step::SeeClosing { until } => {
+                tracing::info!(event = "closing_seen", job = %job, claim_until = until.0, "the job is closing: the last claims are accepted until then");
+                self.books.record("closing_seen", vec![Event::ClosingSeen { job, until: *until, at }]).await?;
+                return Ok(Go::Again);
+            }
+            Step::End(reason) => {
+                self.end(job, *reason).await?;
+                return Ok(Go::Again);
+            }
+            Step::RequestClose => {
+                let data = JobMarketplace::requestCloseCall { jobId: U256::from(job.0) }.abi_encode();
+                return self.submit(job, Purpose::RequestClose(job), data.into(), Expect::Active, record).await;
+            }
+            Step::Finalize => {
+                if let Some(claim) = &planned.claim {
+                    // It can no longer land; its proof, if one is being made, is for nothing.
+                    self.cancel_proof(claim.id);
+                    let reason = "the closing window is over".to_owned();
+                    tracing::warn!(event = "claim_abandoned", job = %job, claim = %claim.id, reason, "claim given up before it was signed");
+                    self.books.record("abandoned", vec![Event::AbandonClaim { claim: claim.id, reason }]).await?;
+                    return Ok(Go::Again);
+                }
+                let data = JobMarketplace::finalizeCall { jobId: U256::from(job.0) }.abi_encode();
+                return self.submit(job, Purpose::Finalize(job), data.into(), Expect::Unpaid, record).await;
+            }
+            Step::Settle { rest } => return self.settle(job, record, *rest).await.map(|()| Go::Enough),
+            Step::Halt { reason } => return self.halt(job, planned, reason).await,
+        }
+        Ok(Go::Enough)
+    }
+
+    async fn end(&mut self, job: JobId, reason: SessionEnd) -> Result<(), Error> {
+        tracing::info!(event = "session_ending", job = %job, ?reason, "the session ends; the rest is sealed and claimed");
+        let event = Event::EndSession { account: AccountId::Job(job), reason, at: self.clock.now() };
+        self.books.record("ended", vec![event]).await
+    }
+
+    /// Halting is for good until an operator looks, so the finding is made twice: with a newer block, and with a ledger that did
+    /// not move while the chain was read. What was read before our own claim landed is no finding.
+    async fn halt(&mut self, job: JobId, first: &Planned, reason: &str) -> Result<Go, Error> {
+        let view = self.chain.view(job, &self.chain.head().await?).await?;
+        let Some(second) = self.books.plan(job, view, self.config.plan()).await? else { return Ok(Go::Enough) };
+        if !matches!(second.step, Step::Halt { .. }) || second.basis() != first.basis() {
+            self.dirty.insert(job);
+            return Ok(Go::Enough);
+        }
+        tracing::error!(event = "job_halted", job = %job, reason, "[MP-S-016] this job is stopped: an operator must look (milepost why, milepost reconcile)");
+        self.books.record("halted", vec![Event::Halt { account: AccountId::Job(job), reason: reason.to_owned() }]).await?;
+        Ok(Go::Enough)
+    }
+
+    /// Brings an unresolved claim on its way.
+    async fn advance(&mut self, claim: &Claim, record: &AccountRecord, view: &ChainView) -> Result<Go, Error> {
+        let job = claim.id.job;
+        match (&claim.state, &claim.proof) {
+            (ClaimState::Planned | ClaimState::Proving, _) => {
+                self.begin_proof(claim, record).await?;
+                Ok(Go::Enough)
+            }
+            (ClaimState::Proven, Some(proof)) => {
+                let Some(terms) = &record.terms else { return Ok(Go::Enough) };
+                // Proving may begin before the rate cap allows the claim; sending may not.
+                let allowed_at = terms.rate_allows_at(claim.statement.end() - milepost_ledger::TokenSeq::ZERO);
+                if view.time < allowed_at {
+                    self.alarm(job, allowed_at);
+                    return Ok(Go::Enough);
+                }
+                let data = claim_call(claim, proof, record);
+                let expect = Expect::Claimed { used: claim.statement.first_seq, head: claim.statement.head_before };
+                self.submit(job, Purpose::Claim(claim.id), data, expect, record).await
+            }
+            _ => Ok(Go::Enough),
+        }
+    }
+
+    async fn submit(&mut self, job: JobId, purpose: Purpose, data: Bytes, expect: Expect, record: &AccountRecord) -> Result<Go, Error> {
+        let what = || format!("{purpose:?}");
+        match self.submitter.submit(purpose, data, expect).await? {
+            Submission::Signed(_) => Ok(Go::Enough),
+            Submission::Moved(found) => {
+                tracing::info!(event = "job_moved", job = %job, purpose = ?purpose, found, "the job moved meanwhile; nothing was signed");
+                self.dirty.insert(job);
+                Ok(Go::Enough)
+            }
+            Submission::Refused(revert) => match revert.class(record.terms.as_ref()) {
+                RevertClass::Pace(until) => {
+                    tracing::info!(event = "claim_paced", job = %job, until = until.0, reason = revert.text, "too early by the contract's rate cap; nothing was signed");
+                    self.alarm(job, until);
+                    Ok(Go::Enough)
+                }
+                // Nothing was signed and nothing is lost: looked at again, later each time, with the reason shown.
+                RevertClass::Replan | RevertClass::Stop => Err(Error::Refused { what: what(), reason: revert.text }),
+            },
+        }
+    }
+
+    /// Forgets a paid job in memory once no transaction of it is unresolved.
+    async fn retire(&mut self, job: JobId, planned: &Planned) -> Result<Go, Error> {
+        if !matches!(planned.record.phase, Phase::Paid(_)) {
+            return Ok(Go::Enough);
+        }
+        if planned.watched {
+            self.dirty.insert(job);
+            return Ok(Go::Enough);
+        }
+        self.books.record("retired", vec![Event::Retire { account: AccountId::Job(job) }]).await?;
+        self.forget(job);
+        Ok(Go::Enough)
+    }
+
+    /// Times at which the job is to be looked at even if nothing is heard of it.
+    fn set_alarms(&mut self, job: JobId, record: &AccountRecord, view: &ChainView) {
+        let Some(terms) = &record.terms else { return };
+        let before = |time: milepost_ledger::UnixSeconds| milepost_ledger::UnixSeconds(time.0.saturating_sub(self.config.claim_seconds));
+        let mut times = Vec::new();
+        match view.status {
+            ChainStatus::Active if record.phase == Phase::Open => {
+                times.push(before(terms.started.plus(terms.max_duration)));
+                times.push(before(record.last_claim.plus(terms.idle_timeout)));
+            }
+            ChainStatus::Active | ChainStatus::Completed => {}
+            ChainStatus::Closing { until } => times.extend([before(until), until]),
+        }
+        for time in times.into_iter().filter(|time| *time > view.time) {
+            self.alarm(job, time);
+        }
+    }
+}
+
+/// The claim's call data: a function of its statement, the kind of proof and the voucher at hand.
+fn claim_call(claim: &Claim, proof: &ProofMeta, record: &AccountRecord) -> Bytes {
+    let with_voucher = record.terms.as_ref().is_some_and(|terms| terms.voucher.is_some()) && !record.voucher_signature.is_empty();
+    let voucher = if with_voucher { (U256::from(record.voucher.0), Bytes::copy_from_slice(&record.voucher_signature)).abi_encode_params() } else { Vec::new() };
+    let bytes = milepost_statement::encode_proof(proof.kind, &claim.statement.journal(), &[], &voucher);
+    let call = JobMarketplace::submitProofOfWorkCall {
+        jobId: U256::from(claim.id.job.0),
+        tokensClaimed: U256::from(claim.statement.count.0),
+        proof: bytes.into(),
+    };
+    call.abi_encode().into()
+}

@@ -1,0 +1,208 @@
+//! Starting settlement, and what the program holds of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use milepost_ledger::Address;
+use milepost_ledger_db::{Blob, LedgerDb};
+use milepost_prover::Prover;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::backoff::pause;
+use crate::books::{Books, Probe};
+use crate::driver::{Driver, Parts};
+use crate::status::{ChainState, Status, Trouble};
+use crate::submitter::Submitter;
+use crate::{Chain, Clock, Error, Preflight, SettlementConfig, SubmitterKey};
+
+/// Under this name the database says which chain it belongs to.
+const BELONGS_TO: &str = "settlement.chain";
+
+/// What settlement works with.
+pub struct Deps {
+    /// The ledger's database.
+    pub db: LedgerDb,
+    /// Who proves.
+    pub prover: Arc<dyn Prover>,
+    /// Whether the prover's self-test holds; claims wait for it. `None`: it is not asked.
+    pub prover_ready: Option<watch::Receiver<milepost_prover::Status>>,
+    /// Signs transactions.
+    pub key: SubmitterKey,
+    /// Time for the records.
+    pub clock: Clock,
+    /// For tests: see [`Probe`].
+    pub probe: Option<Probe>,
+}
+
+impl Deps {
+    /// With the machine's clock and no self-test to wait for.
+    pub fn new(db: LedgerDb, prover: Arc<dyn Prover>, key: SubmitterKey) -> Self {
+        Self { db, prover, prover_ready: None, key, clock: Clock::system(), probe: None }
+    }
+}
+
+/// Settlement as a service.
+pub struct Settlement;
+
+/// A running settlement. Dropping it stops the task where it stands; nothing is lost by that.
+pub struct Handle {
+    status: watch::Receiver<Status>,
+    stop: watch::Sender<bool>,
+    task: Option<JoinHandle<Result<(), Error>>>,
+    chain: Chain,
+    host: Address,
+}
+
+impl Settlement {
+    /// Checks chain, contract and key, and starts the task. What cannot mend itself (a wrong chain, a contract without the
+    /// functions, a key that may not act) is an error before anything is served; a chain that does not answer is not: it is
+    /// asked again in the background, and checked then.
+    pub async fn start(config: SettlementConfig, deps: Deps) -> Result<Handle, Error> {
+        let chain = Chain::new(&config)?;
+        let key = deps.key.address();
+        let host = config.host.unwrap_or(key);
+        let books = Books::new(deps.db, deps.probe);
+        let (status, seen) = watch::channel(Status::connecting());
+        let checked = match check(&chain, &books, host, key).await {
+            Ok(found) => Some(found),
+            Err(error) if error.is_transient() => {
+                tracing::warn!(event = "chain_down", %error, advice = error.advice(), "the chain does not answer yet; serving goes on");
+                status.send_modify(|status| status.chain = ChainState::Connecting { trouble: Some(Trouble::from(&error)) });
+                None
+            }
+            Err(error) => return Err(error),
+        };
+        let submitter = Submitter::new(chain.clone(), books.clone(), deps.key, deps.clock.clone(), &config);
+        let (stop, stopped) = watch::channel(false);
+        let poll = config.poll();
+        let driver = Driver::new(Parts {
+            chain: chain.clone(),
+            books: books.clone(),
+            submitter,
+            prover: deps.prover,
+            prover_ready: deps.prover_ready,
+            config,
+            clock: deps.clock,
+            key,
+            status: status.clone(),
+        });
+        let task = tokio::spawn({
+            let (chain, mut stopped) = (chain.clone(), stopped);
+            async move {
+                let mut checked = checked;
+                let mut failures = 0;
+                while checked.is_none() {
+                    failures += 1;
+                    let wait: Duration = pause(poll, failures);
+                    tokio::select! {
+                        () = asked_to_stop(&mut stopped) => return Ok(()),
+                        reason = books.db.stopped() => return Err(Error::LedgerStopped(reason)),
+                        () = tokio::time::sleep(wait) => {}
+                    }
+                    match check(&chain, &books, host, key).await {
+                        Ok(found) => checked = Some(found),
+                        Err(error) if error.is_transient() => {
+                            status.send_modify(|status| status.chain = ChainState::Connecting { trouble: Some(Trouble::from(&error)) });
+                        }
+                        Err(error) => return Err(error),
+                    }
+                }
+                if let Some(found) = checked {
+                    status.send_modify(|status| status.gas_wei = Some(found.gas_balance));
+                }
+                driver.run(stopped).await
+            }
+        });
+        Ok(Handle { status: seen, stop, task: Some(task), chain, host })
+    }
+}
+
+impl Handle {
+    /// How it stands now.
+    pub fn status(&self) -> Status {
+        self.status.borrow().clone()
+    }
+
+    /// How it stands, as it changes.
+    pub fn watch(&self) -> watch::Receiver<Status> {
+        self.status.clone()
+    }
+
+    /// The chain, for the doors' question what a job was funded with.
+    pub fn chain(&self) -> &Chain {
+        &self.chain
+    }
+
+    /// The host account that is served for.
+    pub fn host(&self) -> Address {
+        self.host
+    }
+
+    /// Waits until the task ends. An error must end the process.
+    pub async fn ended(&mut self) -> Result<(), Error> {
+        match &mut self.task {
+            None => Ok(()),
+            Some(task) => {
+                let ended = task.await;
+                self.task = None;
+                ended.unwrap_or_else(|panic| Err(Error::TaskEnded(panic.to_string())))
+            }
+        }
+    }
+
+    /// Stops after the step that is under way.
+    pub async fn stop(mut self) -> Result<(), Error> {
+        self.stop.send_replace(true);
+        self.ended().await
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+/// Resolves when the handle says so, or is gone.
+pub(crate) async fn asked_to_stop(stop: &mut watch::Receiver<bool>) {
+    // An error means that the handle is gone: nobody waits for this task any more.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// The preflight, and whether the database belongs to this chain.
+async fn check(chain: &Chain, books: &Books, host: Address, key: Address) -> Result<Preflight, Error> {
+    let found = chain.preflight(host, key).await?;
+    let here = format!("chain {} with first block {}, marketplace {}", chain.chain_id(), found.genesis, chain.marketplace());
+    match books.db.meta(BELONGS_TO).map_err(crate::books::error)? {
+        Some(recorded) if recorded == here.as_bytes() => {}
+        Some(recorded) => {
+            return Err(Error::AnotherChain { recorded: String::from_utf8_lossy(&recorded).into_owned(), found: here });
+        }
+        None => {
+            let blob = Blob::Meta { name: BELONGS_TO.to_owned(), bytes: here.into_bytes() };
+            books.record_with("belongs", Vec::new(), vec![blob]).await?;
+        }
+    }
+    let constants = found.constants;
+    tracing::info!(
+        event = "settlement_ready",
+        chain = %chain.chain_id(),
+        endpoint = chain.endpoint(),
+        marketplace = %chain.marketplace(),
+        host = %host,
+        key = %key,
+        fee_bps = constants.fee_bps,
+        min_claim = %constants.min_claim,
+        claim_window = constants.claim_window,
+        test_deployment = constants.test_deployment,
+        gas_wei = found.gas_balance,
+        "contract version checked: every function that will be called is there"
+    );
+    if found.gas_balance == 0 {
+        tracing::warn!(event = "gas_empty", key = %key, "[MP-S-008] the key holds nothing to pay gas with: claims will wait");
+    }
+    Ok(found)
+}

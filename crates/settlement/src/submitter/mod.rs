@@ -1,0 +1,154 @@
+//! The transactions of one key, from the signature to finality.
+//!
+//! # States
+//!
+//! `signed → sent → included → final`, or `replaced`. Each is durable before its effect: a transaction is stored before it is
+//! sent, and what is sent again is the stored bytes. A transaction whose receipt cannot be seen is *unknown*: nothing follows
+//! from that, neither success nor failure, whatever time has passed. Included is undone when its block is no longer canonical.
+//! Replaced means: at finality depth the nonce is used up, and not by any attempt of ours.
+//!
+//! # Guarantees
+//!
+//! One purpose has one nonce for life. Before the first send the job is read and the call is tried, so that what is already on
+//! chain is not claimed again and what would revert costs no gas. A restart continues where the records stand.
+//!
+//! **Does not** raise fees of a transaction that waits (it waits until the base fee falls), or fill nonces used by others.
+
+mod sign;
+mod watch;
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use alloy::primitives::Bytes;
+use milepost_ledger::{ChainStatus, Digest, Event, Purpose, TokenSeq, TxId};
+
+use crate::books::Books;
+use crate::chain::{Chain, Fees, SendError, at, latest};
+use crate::convert::evm;
+use crate::key::SubmitterKey;
+use crate::revert::Revert;
+use crate::{Clock, Error};
+
+/// Gas above the estimate, in percent: the state may have moved a little by the time the block is made.
+const GAS_MARGIN_PERCENT: u64 = 25;
+
+/// What must be so on chain before anything is signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expect {
+    /// So many tokens claimed, and this head.
+    Claimed { used: TokenSeq, head: Digest },
+    /// The job is active.
+    Active,
+    /// The job is not paid out.
+    Unpaid,
+}
+
+/// What became of a wish to submit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Submission {
+    /// Signed, stored and handed over; watched from now on.
+    Signed(TxId),
+    /// The job is not as expected; nothing was signed.
+    Moved(String),
+    /// The contract would refuse it; nothing was signed.
+    Refused(Revert),
+}
+
+/// The one owner of a key's nonces.
+pub(crate) struct Submitter {
+    chain: Chain,
+    books: Books,
+    key: SubmitterKey,
+    clock: Clock,
+    fee_ceiling: u128,
+    resend: Duration,
+    /// When each unresolved transaction was last handed over by this process.
+    sent: HashMap<TxId, Instant>,
+    /// How often in a row a transaction's nonce was seen used up without a receipt of ours.
+    doubts: HashMap<TxId, u32>,
+}
+
+impl Submitter {
+    pub(crate) fn new(chain: Chain, books: Books, key: SubmitterKey, clock: Clock, config: &crate::SettlementConfig) -> Self {
+        Self {
+            chain,
+            books,
+            key,
+            clock,
+            fee_ceiling: u128::from(config.max_fee_gwei).saturating_mul(1_000_000_000),
+            resend: Duration::from_secs(config.resend_seconds),
+            sent: HashMap::new(),
+            doubts: HashMap::new(),
+        }
+    }
+
+    /// Reads the job, tries the call, signs, stores, sends.
+    pub(crate) async fn submit(&mut self, purpose: Purpose, data: Bytes, expect: Expect) -> Result<Submission, Error> {
+        let head = self.chain.head().await?;
+        if let Some(moved) = self.moved(purpose, expect, &head).await? {
+            return Ok(Submission::Moved(moved));
+        }
+        let key = self.key.address();
+        let gas = match self.chain.simulate(key, &data).await? {
+            Ok(gas) => gas.saturating_add(gas.saturating_mul(GAS_MARGIN_PERCENT) / 100),
+            Err(revert) => return Ok(Submission::Refused(revert)),
+        };
+        let fees = self.chain.fees(&head, self.fee_ceiling).await?;
+        let needed = fees.max_fee.saturating_mul(u128::from(gas));
+        let balance = self.chain.balance(key).await?;
+        if balance < needed {
+            return Err(Error::NoGas { key, balance, needed });
+        }
+        // Never below the chain's count (used by somebody with the same key), never a nonce that was given a purpose here.
+        let floor = self.books.db.query(move |ledger| ledger.next_nonce(key)).await.map_err(crate::books::error)?;
+        let nonce = self.chain.nonce(key, latest()).await?.max(floor.unwrap_or(0));
+        let id = TxId { key, nonce };
+        let attempt = sign::sign(&self.key, self.chain.chain_id(), evm(self.chain.marketplace()), nonce, gas, fees, data, self.clock.now())?;
+        let (hash, raw) = (attempt.hash, attempt.raw.clone());
+        self.books.record("signed", vec![Event::TxSigned { id, purpose, attempt }]).await?;
+        tracing::info!(event = "tx_signed", job = %purpose.job(), purpose = ?purpose, key = %key, nonce, tx = %hash, "transaction stored, about to be sent");
+        self.send(id, &raw, hash).await?;
+        Ok(Submission::Signed(id))
+    }
+
+    async fn moved(&self, purpose: Purpose, expect: Expect, head: &crate::Head) -> Result<Option<String>, Error> {
+        let job = purpose.job();
+        let found = self.chain.job_at(job, at(&head.block)).await?.ok_or(Error::UnknownJob(job))?;
+        let as_expected = match expect {
+            Expect::Claimed { used, head } => {
+                found.used.0 == used.0 && found.head == head && found.status != ChainStatus::Completed && !found.closed_to_claims
+            }
+            Expect::Active => found.status == ChainStatus::Active,
+            Expect::Unpaid => found.status != ChainStatus::Completed,
+        };
+        Ok((!as_expected).then(|| format!("{:?} with {} tokens claimed, head {}", found.status, found.used, found.head)))
+    }
+
+    /// Hands stored bytes to the endpoint. What it answers is only ever a hint: receipts decide.
+    async fn send(&mut self, id: TxId, raw: &[u8], hash: Digest) -> Result<(), Error> {
+        let sent = self.chain.send_raw(raw).await;
+        self.books.pass("broadcast")?;
+        self.sent.insert(id, Instant::now());
+        match sent {
+            Ok(()) | Err(SendError::AlreadyKnown) => {
+                self.books.record("sent", vec![Event::TxSent { id }]).await?;
+                tracing::info!(event = "tx_sent", nonce = id.nonce, tx = %hash, "transaction handed to the endpoint");
+                Ok(())
+            }
+            Err(SendError::NonceTooLow) => {
+                tracing::info!(event = "tx_nonce_used", nonce = id.nonce, tx = %hash, "the nonce is used already: looking for the receipt");
+                Ok(())
+            }
+            Err(SendError::Unknown(error)) => {
+                tracing::warn!(event = "tx_unknown", nonce = id.nonce, tx = %hash, %error, "it is not known whether the transaction was taken; its bytes are sent again");
+                // The transaction is safe; the caller need not know that the endpoint is away: its next question will tell.
+                Ok(())
+            }
+            Err(SendError::Underpriced(reason) | SendError::InsufficientFunds(reason) | SendError::Rejected(reason)) => {
+                tracing::warn!(event = "tx_not_taken", nonce = id.nonce, tx = %hash, reason, "the endpoint does not take the transaction; it is offered again");
+                Ok(())
+            }
+        }
+    }
+}

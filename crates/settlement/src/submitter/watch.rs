@@ -1,0 +1,186 @@
+//! Looking for what became of transactions, by the chain's word alone.
+
+use alloy::eips::BlockId;
+use alloy::rpc::types::TransactionReceipt;
+use alloy::sol_types::SolEvent as _;
+use milepost_ledger::{BlockRef, Digest, Event, Outcome, Purpose, RevertClass, Tx, TxId, TxState};
+
+use super::{Submitter, sign};
+use crate::bindings::JobMarketplace;
+use crate::chain::{Head, landed_of};
+use crate::convert::digest;
+use crate::Error;
+
+/// Looks in a row at which a nonce must be found used up by somebody else before it is believed: behind one address there may
+/// be several nodes, one of which has not seen our transaction yet.
+const DOUBTS: u32 = 3;
+
+/// State changes of one transaction in one look: included, final; or reorganised away, included elsewhere, final.
+const MAX_CHANGES: usize = 4;
+
+impl Submitter {
+    /// Looks after every unresolved transaction. Jobs whose transactions changed are answered.
+    pub(crate) async fn watch(&mut self, head: &Head, final_height: Option<u64>) -> Result<Vec<milepost_ledger::JobId>, Error> {
+        let mut changed = Vec::new();
+        let txs = self.books.txs().await?;
+        self.sent.retain(|id, _| txs.iter().any(|tx| tx.id == *id));
+        self.doubts.retain(|id, _| txs.iter().any(|tx| tx.id == *id));
+        for mut tx in txs {
+            for _ in 0..MAX_CHANGES {
+                if !self.look(&tx, head, final_height).await? {
+                    break;
+                }
+                changed.push(tx.purpose.job());
+                let id = tx.id;
+                match self.books.db.query(move |ledger| ledger.tx(id).cloned()).await.map_err(crate::books::error)? {
+                    Some(next) => tx = next,
+                    None => break,
+                }
+            }
+        }
+        changed.dedup();
+        Ok(changed)
+    }
+
+    /// One look at one transaction; whether its state changed.
+    async fn look(&mut self, tx: &Tx, head: &Head, final_height: Option<u64>) -> Result<bool, Error> {
+        match &tx.state {
+            TxState::Signed | TxState::Sent => match self.find(tx, head).await? {
+                Some((hash, receipt, block)) => self.included(tx, hash, &receipt, block).await.map(|()| true),
+                None => self.unseen(tx, head, final_height).await,
+            },
+            TxState::Included { block, hash, outcome } => match self.chain.block_at(block.number).await? {
+                Some(found) if found == block.hash => {
+                    let is_final = final_height.is_some_and(|height| block.number <= height);
+                    if is_final {
+                        self.finalized(tx.id, tx.purpose, *block, *hash, outcome).await?;
+                    }
+                    Ok(is_final)
+                }
+                // A chain that ends before our block: an endpoint that lags, or a reorganisation in progress.
+                None if head.block.number < block.number => Ok(false),
+                _ => {
+                    tracing::warn!(event = "tx_reorged", job = %tx.purpose.job(), nonce = tx.id.nonce, tx = %hash, block = block.number, "the block of this transaction is no longer canonical");
+                    self.sent.remove(&tx.id);
+                    self.books.record("reorged", vec![Event::TxReorged { id: tx.id }]).await?;
+                    Ok(true)
+                }
+            },
+            TxState::Final { .. } | TxState::Replaced => Ok(false),
+        }
+    }
+
+    /// The receipt of any attempt in a canonical block.
+    async fn find(&self, tx: &Tx, head: &Head) -> Result<Option<(Digest, TransactionReceipt, BlockRef)>, Error> {
+        for attempt in tx.attempts.iter().rev() {
+            let Some(receipt) = self.chain.receipt(attempt.hash).await? else { continue };
+            let Some((number, hash)) = receipt.block_number.zip(receipt.block_hash) else { continue };
+            let block = BlockRef { number, hash: digest(hash) };
+            // A block newer than the head we look from will be there at the next look, with a head that knows it.
+            if number <= head.block.number && self.chain.block_at(number).await? == Some(block.hash) {
+                return Ok(Some((attempt.hash, receipt, block)));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn included(&mut self, tx: &Tx, hash: Digest, receipt: &TransactionReceipt, block: BlockRef) -> Result<(), Error> {
+        let gas = receipt.gas_used;
+        let outcome = if receipt.status() { self.done(tx, receipt, gas).await? } else { self.reverted(tx, hash, receipt, &block).await? };
+        match &outcome {
+            Outcome::Done { gas } => {
+                tracing::info!(event = "tx_included", job = %tx.purpose.job(), purpose = ?tx.purpose, nonce = tx.id.nonce, tx = %hash, block = block.number, gas, "transaction included");
+            }
+            Outcome::Reverted { reason, class, gas } => {
+                tracing::error!(event = "tx_reverted", job = %tx.purpose.job(), purpose = ?tx.purpose, nonce = tx.id.nonce, tx = %hash, block = block.number, gas, reason, ?class, "[MP-S-004] transaction reverted");
+            }
+        }
+        self.books.record("included", vec![Event::TxIncluded { id: tx.id, hash, block, outcome }]).await
+    }
+
+    /// A transaction that succeeded must have done what it was for: a claim logs exactly its tokens and its head.
+    async fn done(&self, tx: &Tx, receipt: &TransactionReceipt, gas: u64) -> Result<Outcome, Error> {
+        let Purpose::Claim(id) = tx.purpose else { return Ok(Outcome::Done { gas }) };
+        let claim = self.books.db.claim(id).map_err(crate::books::error)?;
+        let claim = claim.ok_or_else(|| Error::LedgerStopped(format!("claim {id} has a transaction but no record")))?;
+        let ours = |log: &&alloy::rpc::types::Log| {
+            log.address() == crate::convert::evm(self.chain.marketplace())
+                && log.topic0() == Some(&JobMarketplace::ProofOfWork::SIGNATURE_HASH)
+                && log.topics().get(1).is_some_and(|job| alloy::primitives::U256::from_be_bytes(job.0) == alloy::primitives::U256::from(id.job.0))
+        };
+        let landed = receipt.inner.logs().iter().find(ours).map(landed_of).transpose()?;
+        let as_claimed = landed.is_some_and(|landed| {
+            landed.count == claim.statement.count && landed.used == claim.statement.end() && landed.head == claim.statement.head_after
+        });
+        if as_claimed {
+            return Ok(Outcome::Done { gas });
+        }
+        let reason = format!("[MP-S-018] the transaction succeeded without the ProofOfWork of claim {id}: {landed:?}");
+        Ok(Outcome::Reverted { reason, class: RevertClass::Stop, gas })
+    }
+
+    /// Why it reverted: the same call, tried in the state before its block, or at its end.
+    async fn reverted(&self, tx: &Tx, hash: Digest, receipt: &TransactionReceipt, block: &BlockRef) -> Result<Outcome, Error> {
+        let gas = receipt.gas_used;
+        let call = tx.attempts.iter().find(|attempt| attempt.hash == hash).and_then(sign::call_of);
+        let Some((data, limit)) = call else {
+            return Ok(Outcome::Reverted { reason: "the stored bytes cannot be read".to_owned(), class: RevertClass::Stop, gas });
+        };
+        if gas >= limit {
+            return Ok(Outcome::Reverted { reason: format!("out of gas at {limit}"), class: RevertClass::Replan, gas });
+        }
+        let terms = self.books.record_of(tx.purpose.job()).await?.and_then(|record| record.terms);
+        let at_end = self.chain.replay(tx.id.key, &data, block).await?;
+        let revert = match at_end {
+            Some(revert) => Some(revert),
+            None => match self.chain.block_at(block.number.saturating_sub(1)).await? {
+                Some(hash) => self.chain.replay(tx.id.key, &data, &BlockRef { number: block.number.saturating_sub(1), hash }).await?,
+                None => None,
+            },
+        };
+        Ok(match revert {
+            Some(revert) => Outcome::Reverted { class: revert.class(terms.as_ref()), reason: revert.text, gas },
+            // It would succeed now: whatever refused it has passed.
+            None => Outcome::Reverted { reason: "a reason that no longer holds".to_owned(), class: RevertClass::Replan, gas },
+        })
+    }
+
+    async fn finalized(&self, id: TxId, purpose: Purpose, block: BlockRef, hash: Digest, outcome: &Outcome) -> Result<(), Error> {
+        self.chain.saw_final(block.number);
+        self.books.record("final", vec![Event::TxFinal { id }]).await?;
+        match (purpose, outcome) {
+            (Purpose::Claim(claim), Outcome::Done { gas }) => {
+                tracing::info!(event = "claim_final", job = %claim.job, claim = %claim, tx = %hash, block = block.number, gas, "claim confirmed");
+            }
+            _ => tracing::info!(event = "tx_final", job = %purpose.job(), purpose = ?purpose, tx = %hash, block = block.number, "transaction confirmed"),
+        }
+        Ok(())
+    }
+
+    /// No receipt: unknown. Its bytes are offered again now and then; only a nonce used up at finality depth by something that is
+    /// not ours ends the wait.
+    async fn unseen(&mut self, tx: &Tx, head: &Head, final_height: Option<u64>) -> Result<bool, Error> {
+        if let Some(height) = final_height
+            && self.chain.nonce(tx.id.key, BlockId::number(height)).await? > tx.id.nonce
+        {
+            // Used up. Asked for the receipt once more, in this order: had it been ours, it would be visible by now.
+            if self.find(tx, head).await?.is_some() {
+                return Ok(false);
+            }
+            let doubts = self.doubts.entry(tx.id).or_default();
+            *doubts += 1;
+            if *doubts < DOUBTS {
+                return Ok(false);
+            }
+            tracing::error!(event = "tx_replaced", job = %tx.purpose.job(), nonce = tx.id.nonce, "the nonce was used by a transaction that is not ours: the key is used elsewhere");
+            self.books.record("replaced", vec![Event::TxReplaced { id: tx.id }]).await?;
+            return Ok(true);
+        }
+        self.doubts.remove(&tx.id);
+        let due = self.sent.get(&tx.id).is_none_or(|sent| sent.elapsed() >= self.resend);
+        if let (true, Some(attempt)) = (due, tx.attempts.last()) {
+            self.send(tx.id, &attempt.raw, attempt.hash).await?;
+        }
+        Ok(false)
+    }
+}

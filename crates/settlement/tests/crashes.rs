@@ -1,0 +1,88 @@
+//! The process ends at every step, with the power, and another one takes over: each token is paid exactly once.
+
+mod common;
+
+use common::{Done, World};
+use milepost_ledger::Phase;
+use milepost_settlement::{Chain, Error, Verdict, reconcile};
+use milepost_test_support::SessionOptions;
+
+/// Every durable step, and the one effect outside (`broadcast`: handed to the endpoint, not recorded yet).
+const POINTS: [&str; 13] =
+    ["planned", "proving", "proved", "signed", "broadcast", "sent", "included", "final", "closing_seen", "paid", "retired", "belongs", "never"];
+
+#[tokio::test]
+async fn an_end_at_any_step_is_continued_and_pays_exactly_once() -> Done {
+    let mut world = World::new().await?;
+    let mut earned = 0;
+    for point in POINTS {
+        let job = world.session(SessionOptions { expected_rate: 1_000, ..SessionOptions::default() }).await?;
+        // 230 tokens: a claim of 200, then the close and a tail of 30: every kind of transaction.
+        world.generate(job, 200).await?;
+        let mut first = world.start_until(point).await?;
+        if !matches!(point, "planned" | "proving" | "proved" | "signed" | "broadcast" | "sent" | "included" | "final" | "belongs") {
+            world.until(job, "first claim final", |record| record.positions.finalized.0 == 200).await;
+            world.generate(job, 30).await?;
+            world.end(job).await?;
+        }
+        let ended = if point == "never" {
+            world.until_paid(job).await;
+            first.stop().await
+        } else if point == "belongs" {
+            // Written once, at the very first start.
+            first.stop().await
+        } else {
+            first.ended().await
+        };
+        assert!(matches!((point, &ended), ("never" | "belongs", Ok(())) | (_, Err(Error::Interrupted(_)))), "{point}: {ended:?}");
+        world.lose_power()?;
+
+        let second = world.start().await?;
+        if matches!(world.record(job).phase, Phase::Open) {
+            world.until(job, "first claim final", |record| record.positions.finalized.0 == 200).await;
+            world.generate(job, 30).await?;
+            world.end(job).await?;
+        }
+        let record = world.until_paid(job).await;
+        second.stop().await?;
+        assert_eq!((record.positions.paid.0, record.positions.written_off.0), (230, 0), "{point}");
+        assert_eq!(world.claimed(job).await?.iter().sum::<u64>(), 230, "{point}: the chain's own logs");
+        earned += 230 * 2_000 * 9 / 10;
+        assert_eq!(world.deployed.earned(&world.chain).await?, earned, "{point}: exactly once");
+    }
+    let report = reconcile(&world.db, Some(&Chain::new(&world.config)?)).await?;
+    assert_eq!(report.verdict, Verdict::Clean, "{report:#?}");
+    Ok(())
+}
+
+/// Twice in a row at the steps where a double payment would be made: each restart ends at the same step again.
+#[tokio::test]
+async fn repeated_ends_at_the_dangerous_steps_pay_exactly_once() -> Done {
+    let mut world = World::new().await?;
+    let mut earned = 0;
+    for point in ["signed", "broadcast", "sent"] {
+        let job = world.session(SessionOptions { expected_rate: 1_000, ..SessionOptions::default() }).await?;
+        world.generate(job, 100).await?;
+        world.end(job).await?;
+        let mut ends = 0;
+        // A claim and a finalize are signed; each start ends at the first of them that it meets.
+        while !matches!(world.record(job).phase, Phase::Paid(_)) {
+            let mut settlement = world.start_until(point).await?;
+            tokio::select! {
+                ended = settlement.ended() => {
+                    assert!(matches!(ended, Err(Error::Interrupted(_))), "{ended:?}");
+                    ends += 1;
+                    assert!(ends < 20, "{point}: no progress over restarts");
+                }
+                _ = world.until_paid(job) => {}
+            }
+            drop(settlement);
+            world.lose_power()?;
+        }
+        assert!(ends >= 2, "{point} was met {ends} times");
+        assert_eq!(world.claimed(job).await?, [100], "{point}");
+        earned += 100 * 2_000 * 9 / 10;
+        assert_eq!(world.deployed.earned(&world.chain).await?, earned, "{point}");
+    }
+    Ok(())
+}
