@@ -48,7 +48,8 @@ global_asm!(
     run = sym crate::run,
 );
 
-/// Fills `into` from the host. What the host gives is untrusted; a host that gives less is refused with `short`.
+/// Fills `into` from the host. What the host gives is untrusted: the circuit keeps it within the length asked for, and a host
+/// that gives less is refused with the exit code `short`.
 #[inline(always)]
 pub fn read(into: &mut [u32], short: u32) {
     debug_assert!(into.len() <= MAX_IO_WORDS);

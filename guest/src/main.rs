@@ -157,7 +157,9 @@ fn checkpoint(buffer: &mut [u32; BUFFER], state: &mut [u32; 8], first: u64) -> u
     let mut fresh = true;
     loop {
         let take = left.min(BUFFER - fill);
-        abi::read(&mut buffer[fill..fill + take], EXIT_SHORT);
+        if take > 0 {
+            abi::read(&mut buffer[fill..fill + take], EXIT_SHORT);
+        }
         fill += take;
         left -= take;
         if fill < BUFFER {

@@ -4,6 +4,8 @@ use anyhow::{Context, Result};
 use milepost_prover::{CheckpointInput, ProofRequest, sample_request};
 use milepost_statement::{Digest, TokenCount, TokenId, checkpoint_head};
 
+use crate::execute;
+
 /// Claims measured when none are named.
 const SIZES: &[usize] = &[10, 100, 300, 1_000];
 /// Tokens of a checkpoint, as a host seals them by default.
@@ -19,7 +21,7 @@ pub(crate) fn bench(tokens: &[&str]) -> Result<()> {
     println!("{:>8} {:>9} {:>8} {:>10} {:>9} {:>9} {:>9}", "tokens", "cycles", "paging", "po2", "seconds", "bytes", "verify ms");
     for size in sizes {
         let made = crate::make(&claim(size))?;
-        let po2 = made.po2.iter().map(u32::to_string).collect::<Vec<_>>().join("+");
+        let po2 = join(&made.po2);
         println!(
             "{size:>8} {:>9} {:>8} {po2:>10} {:>9.1} {:>9} {:>9.1}",
             made.cycles,
@@ -30,6 +32,31 @@ pub(crate) fn bench(tokens: &[&str]) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Runs the guest on a claim of each size, without proving, and says how many tokens the smallest segments hold.
+pub(crate) fn capacity() -> Result<()> {
+    println!("{:>8} {:>9} {:>8} {:>10}", "tokens", "cycles", "paging", "po2");
+    let run = |size: usize| execute::execute(&claim(size).guest_input(), execute::MAX_SEGMENT_PO2);
+    for size in [1, 10, 100, 200, 500, 1_000, 2_000, 5_000, 10_000] {
+        let run = run(size)?;
+        println!("{size:>8} {:>9} {:>8} {:>10}", run.user_cycles, run.paging_cycles, join(&run.po2()));
+    }
+    for po2 in [14, 15, 16] {
+        // More tokens never take fewer cycles: bisect between one that fits and one that does not.
+        let (mut fits, mut exceeds) = (1_usize, 1 << 14);
+        while exceeds - fits > 1 {
+            let middle = fits.midpoint(exceeds);
+            if run(middle)?.po2() <= vec![po2] { fits = middle } else { exceeds = middle }
+        }
+        println!("2^{po2} cycles hold {fits} tokens in checkpoints of {CHECKPOINT}");
+    }
+    Ok(())
+}
+
+/// Segment sizes for people.
+fn join(po2: &[u32]) -> String {
+    po2.iter().map(u32::to_string).collect::<Vec<_>>().join("+")
 }
 
 /// A claim of `size` tokens in checkpoints of [`CHECKPOINT`].

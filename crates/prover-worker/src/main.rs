@@ -17,6 +17,8 @@ mod execute;
 mod guest;
 mod prove;
 mod serve;
+#[cfg(test)]
+mod tests;
 
 use std::process::ExitCode;
 
@@ -29,6 +31,7 @@ milepost-prover: makes the proofs of a Milepost host
   milepost-prover serve             answer a node over stdin and stdout (started by the node)
   milepost-prover self-test         prove a tiny claim and verify the proof
   milepost-prover bench [TOKENS..]  cycles, segments, seconds and bytes for claims of so many tokens
+  milepost-prover capacity          cycles and segments without proving, and how many tokens a segment holds
   milepost-prover image-id FILE     the image id of a guest's ELF
   milepost-prover --version         version and image id
 
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         }
         ["serve"] => serve::serve(),
         ["self-test"] => self_test(),
+        ["capacity"] => bench::capacity(),
         ["bench", ref tokens @ ..] => bench::bench(tokens),
         _ => {
             eprintln!("{HELP}");
