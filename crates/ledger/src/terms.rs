@@ -73,7 +73,7 @@ pub struct Payout {
 impl Terms {
     /// Tokens the deposit pays for.
     pub fn affordable(&self) -> TokenCount {
-        let tokens = if self.price.0 == 0 { 0 } else { self.deposit.0 / self.price.0 };
+        let tokens = self.deposit.0.checked_div(self.price.0).unwrap_or(0);
         TokenCount(u64::try_from(tokens).unwrap_or(u64::MAX))
     }
 

@@ -53,25 +53,25 @@ fn account_of(a: u16) -> AccountId {
 fn terms_of(a: u16, b: u16) -> Option<Terms> {
     let mut terms = terms(u64::from(b % 700));
     terms.burst = TokenCount(u64::from(a % 300));
-    terms.voucher = (a % 3 == 0).then_some(VoucherTerms { signer: Address([5; 20]), allowance: TokenCount(u64::from(b % 90)) });
-    (a % 5 != 0).then_some(terms)
+    terms.voucher = (a.is_multiple_of(3)).then_some(VoucherTerms { signer: Address([5; 20]), allowance: TokenCount(u64::from(b % 90)) });
+    (!a.is_multiple_of(5)).then_some(terms)
 }
 
 impl World {
     fn step(&mut self, op: Op) {
         // Most steps take the natural next step of a job, so that claims reach their end.
-        let event = if op.kind % 4 != 0 { self.natural(op) } else { self.anything(op) };
+        let event = if op.kind.is_multiple_of(4) { self.anything(op) } else { self.natural(op) };
         if let Some(event) = event {
-            self.apply(event);
+            self.apply(&event);
         } else {
             self.crash(op);
         }
     }
 
-    fn apply(&mut self, event: Event) {
+    fn apply(&mut self, event: &Event) {
         let name = format!("{event:?}");
         let before = self.live.clone();
-        let savepoint = self.live.savepoint(std::slice::from_ref(&event));
+        let savepoint = self.live.savepoint(std::slice::from_ref(event));
         let mut undone = self.live.clone();
         let _ = undone.apply(event.clone());
         undone.roll_back(savepoint);
@@ -80,7 +80,7 @@ impl World {
             Err(_) => assert!(self.live == before, "refused, and yet something changed: {name}"),
             Ok(effects) => {
                 if let Event::Retire { account } = event {
-                    self.retired.insert(account);
+                    self.retired.insert(*account);
                 }
                 self.tables.write(&effects);
                 for account in self.live.accounts() {
@@ -101,7 +101,7 @@ impl World {
             assert_eq!(format!("{left:?}"), format!("{right:?}"), "the rebuilt ledger answers differently");
         }
         // A database need not load paid accounts.
-        self.live = self.tables.restore_without(op.a % 2 == 0, &self.retired).expect("the rows fit together");
+        self.live = self.tables.restore_without(op.a.is_multiple_of(2), &self.retired).expect("the rows fit together");
         for record in self.tables.accounts.values().filter(|record| self.live.account(record.id).is_none()) {
             self.retired.insert(record.id);
         }
@@ -122,9 +122,9 @@ impl World {
         let Some(account) = self.live.account(id) else {
             return if self.tables.accounts.contains_key(&id) { Some(Event::Retire { account: id }) } else { Some(open_event(id, op)) };
         };
-        let Some(job) = id.job() else { return self.meter(account, op) };
+        let Some(job) = id.job() else { return Some(Self::meter(account, op)) };
         if let Some(tx) = self.live.txs().find(|tx| tx.purpose.job() == job)
-            && op.b % 4 != 0
+            && !op.b.is_multiple_of(4)
         {
             return Some(match (&tx.state, op.b % 8) {
                 (TxState::Signed, _) => Event::TxSent { id: tx.id },
@@ -140,7 +140,7 @@ impl World {
             (Some((claim, ClaimState::Proving)), _) => Some(Event::Proved { claim, proof: proof() }),
             (Some((claim, ClaimState::Proven)), _) => next(Purpose::Claim(claim)),
             (None, Phase::Open) if op.b % 50 == 1 => Some(Event::EndSession { account: id, reason: SessionEnd::Idle, at: UnixSeconds(5) }),
-            (None, _) if !account.pending.is_empty() && op.b % 3 != 0 => {
+            (None, _) if !account.pending.is_empty() && !op.b.is_multiple_of(3) => {
                 let until = account.pending[usize::from(op.b) % account.pending.len()].end();
                 Some(Event::PlanClaim { job, until, at: UnixSeconds(u64::from(op.b)) })
             }
@@ -149,18 +149,18 @@ impl World {
                 1 => next(Purpose::Finalize(job)),
                 _ => Some(paid(account, op.b)),
             },
-            (_, Phase::Paid(_)) if op.b % 3 == 0 => Some(Event::Retire { account: id }),
-            _ => self.meter(account, op),
+            (_, Phase::Paid(_)) if op.b.is_multiple_of(3) => Some(Event::Retire { account: id }),
+            _ => Some(Self::meter(account, op)),
         }
     }
 
-    fn meter(&self, account: &Account, op: Op) -> Option<Event> {
+    fn meter(account: &Account, op: Op) -> Event {
         let (id, at) = (account.id(), account.record.positions.metered);
-        Some(match &account.record.active {
+        match &account.record.active {
             None => start_turn(id, &format!("r{}", account.record.turns)),
-            Some(_) if op.b % 9 == 0 => Event::EndTurn { account: id, reason: EndReason::Length, at: UnixSeconds(3) },
+            Some(_) if op.b.is_multiple_of(9) => Event::EndTurn { account: id, reason: EndReason::Length, at: UnixSeconds(3) },
             Some(_) => Event::Metered { account: id, at, ids: ids(at, u64::from(op.b % 130) + 1) },
-        })
+        }
     }
 
     fn next_tx(&self, b: u16) -> TxId {
@@ -208,7 +208,7 @@ impl World {
                 Some(account) => paid(account, op.a),
                 None => return None,
             },
-            22 if op.a % 6 == 0 => Event::Halt { account: id, reason: "looks wrong".to_owned() },
+            22 if op.a.is_multiple_of(6) => Event::Halt { account: id, reason: "looks wrong".to_owned() },
             22 | 23 => Event::Resume { account: id },
             24 => Event::Retire { account: id },
             _ => return None,
@@ -236,9 +236,9 @@ impl World {
 }
 
 fn open_event(id: AccountId, op: Op) -> Event {
-    let terms = terms_of(op.a, op.b).filter(|_| id.job().is_some() || op.b % 7 == 0);
-    let salt = if op.b % 11 == 0 { Salt([1; 32]) } else { common::SALT };
-    let model = if op.b % 13 == 0 { Digest([1; 32]) } else { terms.as_ref().map_or(Digest([6; 32]), |terms| terms.model) };
+    let terms = terms_of(op.a, op.b).filter(|_| id.job().is_some() || op.b.is_multiple_of(7));
+    let salt = if op.b.is_multiple_of(11) { Salt([1; 32]) } else { common::SALT };
+    let model = if op.b.is_multiple_of(13) { Digest([1; 32]) } else { terms.as_ref().map_or(Digest([6; 32]), |terms| terms.model) };
     let threshold = [1, 7, 100, 150, 1_000, 0, 70_000][usize::from(op.b) % 7];
     Event::Open(Box::new(OpenAccount { id, terms, salt, model, threshold, at: UnixSeconds(u64::from(op.b)) }))
 }
@@ -247,7 +247,7 @@ fn outcome(a: u16) -> Outcome {
     match a % 5 {
         1 => reverted(RevertClass::Replan),
         2 => reverted(RevertClass::Pace(UnixSeconds(u64::from(a)))),
-        3 if a % 4 == 0 => reverted(RevertClass::Stop),
+        3 if a.is_multiple_of(4) => reverted(RevertClass::Stop),
         _ => done(),
     }
 }
@@ -256,17 +256,18 @@ fn outcome(a: u16) -> Outcome {
 fn paid(account: &Account, a: u16) -> Event {
     let record = &account.record;
     let lost = record.positions.metered > record.positions.finalized;
-    let tokens = TokenCount(record.positions.finalized.0 + u64::from(a % 7 == 0));
+    let tokens = TokenCount(record.positions.finalized.0 + u64::from(a.is_multiple_of(7)));
     let terms = record.terms.clone().unwrap_or_else(|| terms(1_000));
     let mut payout = terms.payout(tokens).unwrap_or_default();
-    if a % 6 == 0 {
+    if a.is_multiple_of(6) {
         payout.refund.0 += 1;
     }
-    let rest = if a % 5 == 0 { None } else { Some(WriteOff::TimedOut) };
-    Event::Paid { job: account.id().job().unwrap_or_default(), payout, rest: if lost { rest } else { rest.filter(|_| a % 9 == 0) } }
+    let rest = if a.is_multiple_of(5) { None } else { Some(WriteOff::TimedOut) };
+    Event::Paid { job: account.id().job().unwrap_or_default(), payout, rest: if lost { rest } else { rest.filter(|_| a.is_multiple_of(9)) } }
 }
 
 /// The line of DESIGN §3, written out again, and what may fall from where to where.
+#[allow(clippy::many_single_char_names, reason = "the names of the positions")]
 fn check(account: &Account, before: Option<&Account>, event: &str) {
     let Positions { metered: m, sealed: s, proven: p, submitted: u, landed: l, finalized: f, paid: z, written_off: w } = account.record.positions;
     assert!(z <= f && f <= l && l <= u && u <= p && p <= s && s <= m, "{event}: {}", account.record.positions);

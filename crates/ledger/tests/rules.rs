@@ -82,6 +82,11 @@ fn a_reverted_claims_tokens_are_owed_again_under_a_new_name() {
     let second = desk.prove(100);
     assert_ne!(first, second);
     assert_eq!(second.plan, 1);
+    let id = desk.send(Purpose::Claim(second));
+    desk.include(id, done());
+    desk.ok(Event::TxFinal { id });
+    desk.meter(100);
+    assert_eq!(desk.prove(200).to_string(), "7-100-0", "each run is counted for itself");
 }
 
 #[test]

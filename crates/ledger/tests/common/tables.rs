@@ -182,7 +182,9 @@ fn rank(state: &ClaimState) -> u8 {
 
 fn sha256(parts: &[&[u8]]) -> Digest {
     let mut hash = Sha256::new();
-    parts.iter().for_each(|part| hash.update(part));
+    for part in parts {
+        hash.update(part);
+    }
     Digest(hash.finalize().into())
 }
 

@@ -113,11 +113,8 @@ impl Host {
             }
             let Some((block, outcome)) = chain.find(id) else {
                 // Unknown is not failed: the stored bytes are sent again.
-                let call = self.call(tx.purpose);
-                if !chain.pool.contains_key(&id) {
-                    chain.pool.insert(id, call);
-                    self.tell(Event::TxSent { id });
-                }
+                chain.pool.entry(id).or_insert_with(|| self.call(tx.purpose));
+                self.tell(Event::TxSent { id });
                 continue;
             };
             self.tell(Event::TxIncluded { id, hash: attempt(id, 0).hash, block, outcome: outcome.clone() });
