@@ -3,7 +3,9 @@
 
 use std::fmt;
 
-use milepost_ledger::{AccountId, AccountRecord, Address, ChainId, CheckpointRecord, Claim, Digest, Phase, TokenSeq, Tx};
+use milepost_ledger::{
+    AccountId, AccountRecord, Address, ChainId, CheckpointRecord, Claim, ClaimId, ClaimState, Digest, Phase, Purpose, TokenSeq, TurnRecord, Tx, TxId,
+};
 use milepost_statement::{checkpoint_head, genesis_head, salt_commitment, turns_digest};
 use milepost_store::{Order, Range, Table, entries};
 
@@ -40,6 +42,13 @@ pub enum Problem {
         /// What does not.
         what: String,
     },
+    /// A record that another one names is not there.
+    Missing {
+        /// What.
+        what: String,
+        /// By what it is named.
+        named_by: &'static str,
+    },
 }
 
 impl fmt::Display for Problem {
@@ -47,6 +56,7 @@ impl fmt::Display for Problem {
         match self {
             Self::Record(error) => error.fmt(f),
             Self::Account { account, what } => write!(f, "account {account}: {what}"),
+            Self::Missing { what, named_by } => write!(f, "{what} is missing, though {named_by} names it"),
         }
     }
 }
@@ -67,11 +77,14 @@ impl CheckReport {
 pub(crate) fn check(rows: &Rows) -> Result<CheckReport, Error> {
     let mut report = CheckReport::default();
     for table in tables::ALL {
+        // Rows are sorted by account: its record is looked up once for all of them.
+        let mut known = None;
         for row in entries(&*rows.store, table, Range::all(), Order::Ascending) {
             let (key, value) = row?;
             report.records += 1;
-            if let Err(error) = check_record(table, &key, &value) {
-                report.add(Problem::Record(error));
+            match check_record(table, &key, &value) {
+                Ok(links) => check_links(rows, &links, &mut known, &mut report)?,
+                Err(error) => report.add(Problem::Record(error)),
             }
         }
     }
@@ -87,41 +100,115 @@ pub(crate) fn check(rows: &Rows) -> Result<CheckReport, Error> {
     Ok(report)
 }
 
-fn check_record(table: Table, key: &[u8], value: &[u8]) -> Result<(), Error> {
+/// What a record speaks of and must be there.
+#[derive(Default)]
+struct Links {
+    account: Option<AccountId>,
+    claim: Option<ClaimId>,
+    tx: Option<TxId>,
+    /// A transaction that is listed as pending, or must be if it is not resolved.
+    pending: Option<TxId>,
+}
+
+fn check_record(table: Table, key: &[u8], value: &[u8]) -> Result<Links, Error> {
     let matches = |matches: bool| {
         let reason = milepost_store::Corruption::Key;
         if matches { Ok(()) } else { Err(milepost_store::Error::Corrupt { table, key: key.to_vec(), reason }) }
     };
+    let mut links = Links::default();
     match table {
         tables::ACCOUNT => {
             let record: AccountRecord = codec::decode(table, key, value, "account record")?;
             matches(tables::account(record.id) == key)?;
         }
+        tables::LIVE => {
+            codec::decode_bytes(table, key, value)?;
+            links.account = tables::account_of(key);
+            matches(links.account.is_some())?;
+        }
         tables::TOKENS => {
             codec::decode_tokens(table, key, value)?;
-            matches(tables::tokens_of(key).is_some())?;
+            links.account = tables::tokens_of(key).map(|(account, _)| account);
+            matches(links.account.is_some())?;
         }
         tables::TURN => {
-            let turn: milepost_ledger::TurnRecord = codec::decode(table, key, value, "turn record")?;
+            let turn: TurnRecord = codec::decode(table, key, value, "turn record")?;
             matches(tables::turn(turn.account, turn.number) == key)?;
+            links.account = Some(turn.account);
         }
         tables::REQUEST => drop(codec::decode::<u32>(table, key, value, "turn number")?),
         tables::CHECKPOINT => {
             let checkpoint: CheckpointRecord = codec::decode(table, key, value, "checkpoint record")?;
             matches(tables::checkpoint(checkpoint.account, checkpoint.number) == key)?;
+            links.account = Some(checkpoint.account);
         }
         tables::CLAIM => {
             let claim: Claim = codec::decode(table, key, value, "claim record")?;
             matches(tables::claim(claim.id) == key)?;
+            links.account = Some(AccountId::Job(claim.id.job));
+            if let ClaimState::Submitted(tx) | ClaimState::Final(tx) = claim.state {
+                links.tx = Some(tx);
+            }
         }
         tables::TX => {
             let tx: Tx = codec::decode(table, key, value, "transaction record")?;
             matches(tables::tx(tx.id) == key)?;
+            links.account = Some(AccountId::Job(tx.purpose.job()));
+            links.pending = Some(tx.id);
+            if let Purpose::Claim(claim) = tx.purpose {
+                links.claim = Some(claim);
+            }
+        }
+        tables::PENDING_TX => {
+            codec::decode_bytes(table, key, value)?;
+            links.pending = tables::tx_of(key);
+            matches(links.pending.is_some())?;
         }
         tables::SCHEMA => drop(codec::decode::<u32>(table, key, value, "schema version")?),
         _ => drop(codec::decode_bytes(table, key, value)?),
     }
+    Ok(links)
+}
+
+/// Looks for what a record speaks of.
+fn check_links(rows: &Rows, links: &Links, known: &mut Option<AccountId>, report: &mut CheckReport) -> Result<(), Error> {
+    if let Some(account) = links.account
+        && *known != Some(account)
+    {
+        if rows.is_known(account)? {
+            *known = Some(account);
+        } else {
+            report.add(Problem::Account { account, what: "has rows and no record of its own".to_owned() });
+        }
+    }
+    if let Some(claim) = links.claim
+        && !is_there(rows.claim(claim))
+    {
+        report.add(Problem::Missing { what: format!("claim {claim}"), named_by: "its transaction" });
+    }
+    if let Some(id) = links.tx
+        && !is_there(rows.tx(id))
+    {
+        report.add(Problem::Missing { what: format!("transaction with nonce {} of {}", id.nonce, id.key), named_by: "its claim" });
+    }
+    if let Some(id) = links.pending
+        && !agrees(|| Ok((rows.tx(id)?.is_some_and(|tx| tx.is_unresolved()), rows.is_pending(id)?)))
+    {
+        report.add(Problem::Missing { what: format!("the right mark for nonce {} of {}", id.nonce, id.key), named_by: "the list of pending transactions" });
+    }
     Ok(())
+}
+
+/// A record that cannot be read is named where its own table is checked.
+fn is_there<T>(found: Result<Option<T>, Error>) -> bool {
+    !matches!(found, Ok(None))
+}
+
+/// Whether two rows that are always written together say the same. They are read one after the other, and a writer may come
+/// between: only a difference that stays counts.
+fn agrees(read: impl Fn() -> Result<(bool, bool), Error>) -> bool {
+    const LOOKS: usize = 3;
+    (0..LOOKS).any(|_| read().map_or(true, |(left, right)| left == right))
 }
 
 fn check_account(rows: &Rows, record: &AccountRecord, report: &mut CheckReport) -> Result<(), Error> {
@@ -133,6 +220,15 @@ fn check_account(rows: &Rows, record: &AccountRecord, report: &mut CheckReport) 
         && record.positions.metered != record.positions.paid + record.positions.written_off
     {
         wrong(format!("paid out ({payout:?}), and M is not Z + W: {}", record.positions));
+    }
+    // Jobs that are not paid are loaded at every start. (A free label may have been retired, which its record does not say.)
+    if record.id.job().is_some()
+        && !agrees(|| {
+            let unpaid = rows.account(record.id)?.is_some_and(|record| !matches!(record.phase, Phase::Paid(_)));
+            Ok((unpaid, rows.is_live(record.id)?))
+        })
+    {
+        wrong("is unpaid and not listed as live, or the other way round".to_owned());
     }
     // Damage is named above record by record; here it means that the rest cannot be checked.
     for outcome in [check_transcript(rows, record), check_turns(rows, record), check_claim(rows, record)] {
@@ -196,7 +292,13 @@ fn check_turns(rows: &Rows, record: &AccountRecord) -> Result<Option<String>, Er
     Ok(None)
 }
 
+/// The claim and the transactions that the record names.
 fn check_claim(rows: &Rows, record: &AccountRecord) -> Result<Option<String>, Error> {
+    for id in [record.close, record.finalize].into_iter().flatten() {
+        if rows.tx(id)?.is_none() {
+            return Ok(Some(format!("its close or payout is carried by nonce {} of {}, which has no record", id.nonce, id.key)));
+        }
+    }
     let Some(id) = record.claim else { return Ok(None) };
     Ok(match rows.claim(id)? {
         // The claim's record may have moved on since the account's was read; that it is there has not.

@@ -116,6 +116,18 @@ impl Rows {
         self.many(tables::CLAIM, store::Range::prefix(tables::claims_of(job)), "claim record")
     }
 
+    pub(crate) fn tx(&self, id: TxId) -> Result<Option<Tx>, Error> {
+        self.one(tables::TX, &tables::tx(id), "transaction record")
+    }
+
+    pub(crate) fn is_live(&self, id: AccountId) -> Result<bool, Error> {
+        Ok(self.store.get(tables::LIVE, &tables::account(id))?.is_some())
+    }
+
+    pub(crate) fn is_pending(&self, id: TxId) -> Result<bool, Error> {
+        Ok(self.store.get(tables::PENDING_TX, &tables::tx(id))?.is_some())
+    }
+
     pub(crate) fn txs(&self) -> Result<Vec<Tx>, Error> {
         self.many(tables::TX, store::Range::all(), "transaction record")
     }
