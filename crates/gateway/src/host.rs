@@ -331,6 +331,11 @@ impl Host {
         lock(&self.live).len()
     }
 
+    /// WebSockets that are open.
+    pub fn open_sockets(&self) -> usize {
+        self.config.max_sockets - self.sockets.available_permits()
+    }
+
     pub(crate) fn check_serving(&self) -> Result<(), Error> {
         if let Some(reason) = self.failed.borrow().clone() {
             return Err(Error::Storage { reason });

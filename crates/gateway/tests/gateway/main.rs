@@ -1,0 +1,12 @@
+//! The doors on real sockets: scripted engine, ledger on the memory store.
+
+mod bad_input;
+mod delivery;
+mod doors;
+mod durability;
+mod idempotence;
+mod limits;
+mod node;
+mod ownership;
+mod session;
+mod socket;
