@@ -1,11 +1,11 @@
 //! The guest against the statement crate, run without proving.
 
-use milepost_prover::{IMAGE_ID, ProofRequest};
+use milepost_prover::{IMAGE_ID, ProofRequest, encode_receipt, verify};
 use milepost_statement::{Digest, TokenCount, TokenSeq, checkpoint_head};
 
 use crate::bench::claim;
 use crate::execute::{self, MAX_SEGMENT_PO2, Refused};
-use crate::guest;
+use crate::{guest, prove};
 
 fn run(request: &ProofRequest) -> anyhow::Result<execute::Execution> {
     execute::execute(&request.guest_input(), MAX_SEGMENT_PO2)
@@ -96,4 +96,25 @@ fn token_numbers_do_not_wrap_around() {
 fn the_smallest_segment_holds_a_thousand_tokens() {
     assert_eq!(run(&claim(1_000)).unwrap().po2(), [14]);
     assert_eq!(run(&claim(2_000)).unwrap().po2(), [15]);
+}
+
+#[test]
+fn a_claim_of_several_segments_is_one_proof() {
+    // Segments of the smallest size, so that a claim just above its capacity takes two.
+    let request = claim(1_150);
+    let run = execute::execute(&request.guest_input(), 14).unwrap();
+    assert_eq!(run.po2(), [14, 14]);
+    let mut told = Vec::new();
+    let receipt = prove::prove(&run.segments, &run.journal, |segments| told.push(segments)).unwrap();
+    assert_eq!(told, [1, 2]);
+    let verified = verify(&encode_receipt(&receipt).unwrap(), IMAGE_ID, &request.statement).unwrap();
+    assert_eq!((verified.segments, verified.statement), (2, request.statement));
+
+    // Neither half stands for the whole, in whatever order.
+    for keep in [&[0][..], &[1], &[1, 0], &[0, 0, 1]] {
+        let mut part = receipt.clone();
+        let risc0_zkvm::InnerReceipt::Composite(composite) = &mut part.inner else { panic!("not composite") };
+        composite.segments = keep.iter().map(|at| composite.segments[*at].clone()).collect();
+        assert!(verify(&encode_receipt(&part).unwrap(), IMAGE_ID, &request.statement).is_err(), "segments {keep:?}");
+    }
 }

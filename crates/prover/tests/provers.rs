@@ -1,0 +1,258 @@
+//! Provers that are absent, broken, wrong or wedged: each has its own error, and none is waited for for long.
+#![cfg(feature = "stark")]
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use milepost_prover::protocol::{FromWorker, PROTOCOL, VERSION, write_frame};
+use milepost_prover::{Cache, Error, IMAGE_ID, Mock, Options, Process, Prover, Status, VerifyError, sample_request, self_test};
+use milepost_statement::{ChainId, Digest, ProofKind};
+
+/// A program that plays a prover.
+struct Fake {
+    folder: tempfile::TempDir,
+}
+
+impl Fake {
+    /// A shell script; in it, `say NAME` writes the frame that was put down under that name.
+    fn new(script: &str) -> Self {
+        let fake = Self { folder: tempfile::tempdir().unwrap() };
+        let folder = fake.folder.path().display();
+        fake.install(format!("#!/bin/sh\nsay() {{ cat \"{folder}/$1\"; }}\n{script}\n").as_bytes());
+        fake.with("hello", &hello(PROTOCOL, VERSION, IMAGE_ID), b"").with("beat", &FromWorker::Heartbeat {}, b"")
+    }
+
+    fn with(self, name: &str, message: &FromWorker, body: &[u8]) -> Self {
+        let mut frame = Vec::new();
+        write_frame(&mut frame, message, body).unwrap();
+        std::fs::write(self.folder.path().join(name), frame).unwrap();
+        self
+    }
+
+    /// Puts the program down, by way of another process: a file that is open for writing anywhere in this one, if only in a
+    /// child that is just being started, cannot be executed.
+    fn install(&self, content: &[u8]) {
+        let draft = self.folder.path().join("draft");
+        std::fs::write(&draft, content).unwrap();
+        assert!(Command::new("install").args(["-m", "755"]).arg(draft).arg(self.path()).status().unwrap().success());
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("milepost-prover")
+    }
+
+    fn prover(&self) -> Process {
+        Process::new(Options::new(self.path()))
+    }
+
+    async fn error(&self) -> Error {
+        self.prover().prove(sample_request()).await.expect_err("a fake has no proof")
+    }
+}
+
+fn hello(protocol: u32, version: &str, image_id: Digest) -> FromWorker {
+    FromWorker::Hello { protocol, version: version.into(), image_id, kinds: vec![ProofKind::Composite] }
+}
+
+/// The error, and that code and advice come with it.
+macro_rules! assert_error {
+    ($error:expr, $pattern:pat $(if $guard:expr)?) => {{
+        let error = $error;
+        assert!(matches!(&error, $pattern $(if $guard)?), "{error:?}");
+        assert!(error.code().starts_with("MP-P-") && !error.advice().is_empty());
+    }};
+}
+
+#[tokio::test]
+async fn an_absent_prover_is_named() {
+    let error = Process::new(Options::new("/nowhere/milepost-prover")).prove(sample_request()).await.unwrap_err();
+    assert_eq!(error.to_string(), "there is no prover at /nowhere/milepost-prover");
+    assert_error!(error, Error::Absent { .. });
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_executed_is_told_from_an_absent_one() {
+    let fake = Fake::new("say hello");
+    std::fs::set_permissions(fake.path(), std::fs::Permissions::from_mode(0o644)).unwrap();
+    assert_error!(fake.error().await, Error::NotExecutable { .. });
+    // Executable, but of no known format; and a script whose interpreter is missing.
+    for content in [&b"\x7fELF but not really"[..], b"#!/nowhere/sh\n"] {
+        fake.install(content);
+        assert_error!(fake.error().await, Error::NotExecutable { .. });
+    }
+}
+
+#[tokio::test]
+async fn another_program_is_not_taken_for_a_prover() {
+    assert_error!(Fake::new("echo I am something else entirely").error().await, Error::NotAProver { .. });
+    assert_error!(Fake::new("exit 0").error().await, Error::NotAProver { .. });
+    assert_error!(Fake::new("say beat; exec sleep 60").error().await, Error::NotAProver { .. });
+}
+
+#[tokio::test]
+async fn a_prover_of_another_version_is_refused() {
+    let fake = Fake::new("say old; exec sleep 60").with("old", &hello(PROTOCOL, "0.0.1", IMAGE_ID), b"");
+    assert_error!(fake.error().await, Error::WrongVersion { theirs, .. } if theirs.starts_with("0.0.1"));
+    let fake = Fake::new("say new; exec sleep 60").with("new", &hello(PROTOCOL + 1, VERSION, IMAGE_ID), b"");
+    assert_error!(fake.error().await, Error::WrongVersion { .. });
+}
+
+#[tokio::test]
+async fn a_prover_with_another_guest_is_refused() {
+    let fake = Fake::new("say other; exec sleep 60").with("other", &hello(PROTOCOL, VERSION, Digest([9; 32])), b"");
+    assert_error!(fake.error().await, Error::WrongImage { theirs: Digest(bytes), .. } if *bytes == [9; 32]);
+}
+
+#[tokio::test]
+async fn a_crash_is_reported_with_its_status_and_last_words() {
+    let early = Fake::new("echo no such library >&2; exit 127").error().await;
+    assert_error!(early, Error::Crashed { status, stderr } if status.contains("127") && stderr.contains("no such library"));
+    let late = Fake::new("say hello; read -r _ < /dev/stdin; echo out of memory >&2; exit 9").error().await;
+    assert_error!(late, Error::Crashed { status, stderr } if status.contains('9') && stderr.contains("out of memory"));
+    let killed = Fake::new("say hello; kill -9 $$").error().await;
+    assert_error!(killed, Error::Crashed { status, .. } if status.contains("signal: 9"));
+}
+
+#[tokio::test]
+async fn a_prover_that_falls_silent_is_killed() {
+    // It greets, gives one sign of life, and hangs; its process id is left behind to look for.
+    let fake = Fake::new("say hello; say beat; echo $$ > \"$(dirname \"$0\")/pid\"; exec sleep 600");
+    let prover = Process::new(Options { silence: Duration::from_secs(1), ..Options::new(fake.path()) });
+    assert_error!(prover.prove(sample_request()).await.unwrap_err(), Error::Hung { what: "no sign of life", .. });
+    let pid = std::fs::read_to_string(fake.folder.path().join("pid")).unwrap();
+    assert!(!PathBuf::from(format!("/proc/{}", pid.trim())).exists(), "the worker is gone");
+}
+
+#[tokio::test]
+async fn a_prover_that_never_greets_is_killed() {
+    let fake = Fake::new("exec sleep 600");
+    let prover = Process::new(Options { greeting: Duration::from_millis(200), ..Options::new(fake.path()) });
+    assert_error!(prover.prove(sample_request()).await.unwrap_err(), Error::Hung { what: "no greeting", .. });
+}
+
+#[tokio::test]
+async fn signs_of_life_without_progress_do_not_last_for_ever() {
+    let fake = Fake::new("say hello; while say beat; do sleep 0.05; done");
+    let prover = Process::new(Options { stall: Duration::from_millis(300), ..Options::new(fake.path()) });
+    assert_error!(prover.prove(sample_request()).await.unwrap_err(), Error::Hung { what: "no segment was finished", .. });
+}
+
+#[tokio::test]
+async fn a_refusal_of_the_prover_is_passed_on() {
+    let refusal = FromWorker::Failed { id: Some(1), code: "guest".into(), message: "no checkpoints".into() };
+    let fake = Fake::new("say hello; say failed; exec sleep 60").with("failed", &refusal, b"");
+    assert_error!(fake.error().await, Error::Refused { code, .. } if code == "guest");
+}
+
+#[tokio::test]
+async fn a_receipt_is_verified_before_it_is_returned() {
+    let done = FromWorker::Done { id: 1, cycles: 1, po2: vec![14], seconds: 1.0 };
+    for (body, expected) in [
+        (&b"whatever"[..], VerifyError::Format("it does not begin as one".into())),
+        (b"MILEPOST TEST PROOF\n and a journal", VerifyError::Mock),
+        (b"MILEPOST RECEIPT 1\n\x03\x00", VerifyError::Fake),
+        (b"MILEPOST RECEIPT 1\n\x01", VerifyError::Kind("succinct")),
+        (b"MILEPOST RECEIPT 1\n\x02", VerifyError::Kind("Groth16")),
+    ] {
+        let fake = Fake::new("say hello; say done; exec sleep 60").with("done", &done, body);
+        assert_error!(fake.error().await, Error::Invalid(why) if *why == expected);
+    }
+}
+
+#[tokio::test]
+async fn a_worker_gets_no_secrets() {
+    // The harness sets several variables for every test; of these, a worker must see the harmless ones only.
+    let fake = Fake::new("env > \"$(dirname \"$0\")/env\"; exit 5");
+    assert_error!(fake.error().await, Error::Crashed { .. });
+    let seen = std::fs::read_to_string(fake.folder.path().join("env")).unwrap();
+    assert!(seen.contains("PATH="));
+    assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some() && !seen.contains("CARGO_MANIFEST_DIR"), "{seen}");
+}
+
+#[tokio::test]
+async fn cancelling_a_proof_kills_its_worker() {
+    let fake = Fake::new("echo $$ > \"$(dirname \"$0\")/pid\"; say hello; while say beat; do sleep 0.05; done");
+    let prover = Arc::new(fake.prover());
+    let proof = tokio::spawn({
+        let prover = prover.clone();
+        async move { prover.prove(sample_request()).await }
+    });
+    let pid = loop {
+        match std::fs::read_to_string(fake.folder.path().join("pid")) {
+            Ok(pid) if pid.ends_with('\n') => break pid,
+            _ => tokio::time::sleep(Duration::from_millis(5)).await,
+        }
+    };
+    proof.abort();
+    let gone = async {
+        while PathBuf::from(format!("/proc/{}", pid.trim())).exists() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), gone).await.expect("the worker outlived its cancelled proof");
+}
+
+#[tokio::test]
+async fn the_self_test_names_a_missing_prover_and_its_remedy() {
+    let prover: Arc<dyn Prover> = Arc::new(Process::new(Options::new("/nowhere/milepost-prover")));
+    let mut status = milepost_prover::watch(prover, None);
+    let failed = status.wait_for(|status| matches!(status, Status::Failed { .. })).await.unwrap().clone();
+    let Status::Failed { code, message, advice } = failed else { unreachable!() };
+    assert_eq!(code, "MP-P-001");
+    assert!(message.contains("/nowhere/milepost-prover") && advice.contains("prover.path"));
+}
+
+#[tokio::test]
+async fn a_mock_prover_is_ready_at_once() {
+    let prover: Arc<dyn Prover> = Arc::new(Mock::for_dev_chain(ChainId(31337), "http://127.0.0.1:8545").unwrap());
+    let mut status = milepost_prover::watch(prover, None);
+    let ready = status.wait_for(Status::is_ready).await.unwrap().clone();
+    assert!(matches!(ready, Status::Ready(test) if test.kind == ProofKind::Mock && !test.cached));
+}
+
+#[tokio::test]
+async fn a_remembered_self_test_does_not_hide_a_prover_that_broke() {
+    let fake = Fake::new("say hello; exec sleep 60");
+    let folder = tempfile::tempdir().unwrap();
+    let cache = Cache::new(folder.path().join("state/self-test.json"));
+    let fingerprint = fake.prover().fingerprint().await.unwrap().unwrap();
+    std::fs::create_dir_all(cache.path().parent().unwrap()).unwrap();
+    let remembered = format!(r#"{{"fingerprint":"{fingerprint}","seconds":16.5}}"#);
+    std::fs::write(cache.path(), &remembered).unwrap();
+    let test = self_test(&fake.prover(), Some(&cache)).await.unwrap();
+    assert!(test.cached && (test.seconds - 16.5).abs() < f64::EPSILON);
+
+    // The same file, no longer executable.
+    std::fs::set_permissions(fake.path(), std::fs::Permissions::from_mode(0o644)).unwrap();
+    assert_error!(self_test(&fake.prover(), Some(&cache)).await.unwrap_err(), Error::NotExecutable { .. });
+
+    // Another file under the same name: not what was tested.
+    let other = Fake::new("# changed\nsay hello; say failed; exec sleep 60");
+    let refusal = FromWorker::Failed { id: Some(1), code: "guest".into(), message: String::new() };
+    let other = other.with("failed", &refusal, b"");
+    assert_error!(self_test(&other.prover(), Some(&cache)).await.unwrap_err(), Error::Refused { .. });
+}
+
+/// Runs this very test again in a process whose environment has the variable: a test cannot set it for its own.
+#[tokio::test]
+async fn development_mode_is_refused_before_anything_else() {
+    const NAME: &str = "development_mode_is_refused_before_anything_else";
+    if std::env::var_os("MILEPOST_TEST_INNER").is_some() {
+        let request = sample_request();
+        let refused = milepost_prover::verify(b"anything", IMAGE_ID, &request.statement);
+        assert_eq!(refused, Err(VerifyError::DevMode));
+        let prover = Process::new(Options::new("/nowhere/milepost-prover"));
+        assert_error!(prover.prove(request).await.unwrap_err(), Error::DevMode);
+        assert_error!(prover.identify().await.unwrap_err(), Error::DevMode);
+        return;
+    }
+    for value in ["1", "true", "yes", "anything"] {
+        let mut inner = Command::new(std::env::current_exe().unwrap());
+        let run = inner.args(["--exact", NAME]).env("MILEPOST_TEST_INNER", "1").env("RISC0_DEV_MODE", value).output().unwrap();
+        let out = String::from_utf8_lossy(&run.stdout);
+        assert!(run.status.success() && out.contains("1 passed"), "{value}: {out}");
+    }
+}
