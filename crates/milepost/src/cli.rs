@@ -69,22 +69,40 @@ pub(crate) enum ClientCommand {
     /// Fund a session with a host and open it.
     Open(OpenArgs),
     /// Send a prompt in an open session and print the answer as it streams.
-    Chat {
-        /// Session file written by `open`.
-        #[arg(long, default_value = "milepost-session.json")]
-        session: PathBuf,
-        /// The prompt.
-        prompt: String,
-        /// Most tokens of the answer.
-        #[arg(long, default_value_t = 256)]
-        max_tokens: u32,
-    },
+    Chat(ChatArgs),
     /// End the session: ask the host to claim, or request the close on chain if it does not answer.
-    Close {
-        /// Session file written by `open`.
-        #[arg(long, default_value = "milepost-session.json")]
-        session: PathBuf,
-    },
+    Close(CloseArgs),
+}
+
+#[derive(Args)]
+pub(crate) struct ChatArgs {
+    /// Session file written by `open`.
+    #[arg(long, default_value = "milepost-session.json")]
+    pub(crate) session: PathBuf,
+    /// File with the depositor's private key in hexadecimal.
+    #[arg(long)]
+    pub(crate) key_file: PathBuf,
+    /// The model's name at the host.
+    #[arg(long)]
+    pub(crate) model: String,
+    /// Most tokens of the answer.
+    #[arg(long, default_value_t = 256)]
+    pub(crate) max_tokens: u32,
+    /// The prompt.
+    pub(crate) prompt: String,
+}
+
+#[derive(Args)]
+pub(crate) struct CloseArgs {
+    /// Session file written by `open`.
+    #[arg(long, default_value = "milepost-session.json")]
+    pub(crate) session: PathBuf,
+    /// File with the depositor's private key in hexadecimal.
+    #[arg(long)]
+    pub(crate) key_file: PathBuf,
+    /// Wait this many seconds for the payout, and check it.
+    #[arg(long)]
+    pub(crate) wait: Option<u64>,
 }
 
 #[derive(Args)]
@@ -95,9 +113,9 @@ pub(crate) struct OpenArgs {
     /// The marketplace's address.
     #[arg(long, env = "CONTRACT_JOB_MARKETPLACE")]
     pub(crate) marketplace: String,
-    /// The host's URL.
+    /// The host's URL; by default what the registry says.
     #[arg(long)]
-    pub(crate) url: String,
+    pub(crate) url: Option<String>,
     /// The host's address.
     #[arg(long)]
     pub(crate) host: String,
@@ -107,9 +125,9 @@ pub(crate) struct OpenArgs {
     /// Deposit in the token's smallest unit.
     #[arg(long)]
     pub(crate) deposit: u128,
-    /// Price of one token in the token's smallest unit.
+    /// Price of one token in the token's smallest unit; by default the registry's. A host that asks more is refused.
     #[arg(long)]
-    pub(crate) price: u128,
+    pub(crate) price: Option<u128>,
     /// SHA-256 of the model file.
     #[arg(long)]
     pub(crate) model_digest: String,

@@ -128,23 +128,38 @@ mod tests {
 
     #[test]
     fn the_known_nodes_variables_are_understood() {
-        let set = [("API_PORT", "9000"), ("MODEL_PATH", "/m.gguf"), ("CHAIN_ID", "84532"), ("CHECKPOINT_THRESHOLD", "50"), ("CONTRACT_PROOF_SYSTEM", "0x1")];
+        let marketplace = "0x1111111111111111111111111111111111111111";
+        let set = [
+            ("API_PORT", "9000"),
+            ("MODEL_PATH", "/m.gguf"),
+            ("RPC_URL", "http://127.0.0.1:8545"),
+            ("CONTRACT_JOB_MARKETPLACE", marketplace),
+            ("CHECKPOINT_THRESHOLD", "50"),
+            ("CONTRACT_PROOF_SYSTEM", "0x1"),
+        ];
         let (config, warnings) = load(None, vars(&set), &[]).expect("accepted");
         assert_eq!(config.node.listen.port(), 9000);
         assert_eq!(config.model.path, Some(PathBuf::from("/m.gguf")));
-        assert_eq!(config.chain.chain_id, Some(84532));
+        let chain = config.chain.expect("settling");
+        assert_eq!((chain.chain_id.0, chain.marketplace.to_string().as_str()), (84532, marketplace));
         assert_eq!(config.gateway.checkpoint_threshold, 50);
         assert!(warnings.iter().any(|warning| warning.contains("CONTRACT_PROOF_SYSTEM")), "{warnings:?}");
+    }
+
+    #[test]
+    fn contracts_without_an_endpoint_mean_log_mode() {
+        let set = [("CHAIN_ID", "84532"), ("CONTRACT_JOB_MARKETPLACE", "0x1111111111111111111111111111111111111111")];
+        assert!(load(None, vars(&set), &[]).expect("accepted").0.chain.is_none());
     }
 
     #[test]
     fn flags_win_over_variables_and_variables_over_the_file() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("milepost.toml");
-        std::fs::write(&file, "[chain]\nchain_id = 1\n[node]\nlisten = \"127.0.0.1:1\"\n").expect("written");
-        let own = [("MILEPOST_CHAIN__CHAIN_ID", "2"), ("MILEPOST_NODE__LISTEN", "127.0.0.1:2")];
+        std::fs::write(&file, "[model]\nthreads = 1\n[node]\nlisten = \"127.0.0.1:1\"\n").expect("written");
+        let own = [("MILEPOST_MODEL__THREADS", "2"), ("MILEPOST_NODE__LISTEN", "127.0.0.1:2")];
         let (config, _) = load(Some(&file), vars(&own), &[("node.listen".to_owned(), "127.0.0.1:3".to_owned())]).expect("accepted");
-        assert_eq!((config.chain.chain_id, config.node.listen.port()), (Some(2), 3));
+        assert_eq!((config.model.threads, config.node.listen.port()), (Some(2), 3));
     }
 
     #[test]

@@ -7,14 +7,15 @@ mod aliases;
 mod load;
 mod secret;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use milepost_gateway::GatewayConfig;
 use milepost_settlement::SettlementConfig;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
-pub use load::{Error, load};
+pub(crate) use load::load;
 pub use secret::Secret;
 
 /// Everything an operator can set.
@@ -25,16 +26,29 @@ pub struct Config {
     pub node: Node,
     /// The model.
     pub model: Model,
-    /// The chain; without `rpc_url` the node runs in log mode.
-    pub chain: ChainConfig,
+    /// The chain, its contract and how claims are made; without `rpc_url` the node runs in log mode.
+    #[serde(deserialize_with = "chain")]
+    pub chain: Option<SettlementConfig>,
     /// The submitter's key.
     pub keys: Keys,
     /// The prover.
     pub prover: ProverConfig,
     /// The doors.
     pub gateway: GatewayConfig,
-    /// Claims and transactions.
-    pub settlement: SettlementConfig,
+}
+
+/// Chain id of Base Sepolia, the known node's default.
+const DEFAULT_CHAIN: u64 = 84_532;
+
+/// A chain section without an endpoint is no chain: the known node's variables may name contracts all the same.
+fn chain<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SettlementConfig>, D::Error> {
+    let mut section: BTreeMap<String, figment::value::Value> = BTreeMap::deserialize(deserializer)?;
+    if !section.contains_key("rpc_url") {
+        return Ok(None);
+    }
+    section.entry("chain_id".to_owned()).or_insert_with(|| DEFAULT_CHAIN.into());
+    let settlement: SettlementConfig = figment::value::Value::from(section).deserialize().map_err(serde::de::Error::custom)?;
+    Ok(Some(settlement))
 }
 
 /// `[node]`
@@ -79,6 +93,8 @@ pub struct Model {
     pub gpu_layers: Option<u32>,
     /// Tokens per second of the scripted engine.
     pub scripted_rate: Option<u32>,
+    /// Tokens of each answer of the scripted engine; unset: until max_tokens.
+    pub scripted_tokens: Option<u32>,
 }
 
 /// Which engine.
@@ -90,20 +106,6 @@ pub enum EngineKind {
     Llama,
     /// Deterministic text without a model.
     Scripted,
-}
-
-/// `[chain]`
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ChainConfig {
-    /// JSON-RPC endpoint. Unset: log mode.
-    pub rpc_url: Option<String>,
-    /// Expected chain id.
-    pub chain_id: Option<u64>,
-    /// `JobMarketplace`.
-    pub marketplace: Option<String>,
-    /// The host's address, if it is not the submitter key's own.
-    pub host: Option<String>,
 }
 
 /// `[keys]`

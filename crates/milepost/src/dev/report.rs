@@ -1,0 +1,105 @@
+//! `report.json`: what a demo claims happened. The checker believes none of it without recomputing it.
+
+use std::path::PathBuf;
+
+use alloy::network::ReceiptResponse as _;
+use alloy::providers::Provider;
+use milepost_test_support::bindings::JobMarketplace::JobMarketplaceEvents;
+use serde_json::{Value, json};
+
+use super::Error;
+use super::play::Played;
+use super::stage::Stage;
+use crate::build_info::build_info;
+
+/// Writes the report, the client's capture and the receipts; answers where the report is.
+pub(super) async fn write(stage: &Stage, played: &Played) -> Result<PathBuf, Error> {
+    let job = stage.session.job_id();
+    let books = fetch(stage, &format!("/v1/jobs/{job}")).await?;
+    let capture = stage.out.join("client-capture.json");
+    stage.session.write_capture(&capture)?;
+
+    let mut claims = Vec::new();
+    for claim in books["claims"].as_array().into_iter().flatten() {
+        let name = claim["claim"].as_str().unwrap_or_default().to_owned();
+        let receipt = format!("receipt-{name}.bin");
+        let bytes = fetch_bytes(stage, &format!("/v1/proofs/{name}")).await?;
+        std::fs::write(stage.out.join(&receipt), bytes).map_err(|source| Error::Io { what: "write a receipt".to_owned(), source })?;
+        let (tx, gas) = landing(stage, claim["first_seq"].as_u64().unwrap_or_default(), claim["count"].as_u64().unwrap_or_default()).await?;
+        claims.push(json!({
+            "claim": name,
+            "first_seq": claim["first_seq"],
+            "count": claim["count"],
+            "proof_kind": claim["proof"]["kind"],
+            "prove_seconds": claim["proof"]["seconds"],
+            "receipt_bytes": claim["proof"]["receipt_bytes"],
+            "receipt": receipt,
+            "tx": tx,
+            "gas": gas,
+        }));
+    }
+
+    let build = build_info();
+    let record = stage.session.capture();
+    let report = json!({
+        "tour": stage.tour,
+        "chain_id": 31337,
+        "rpc_url": stage.chain.url(),
+        "marketplace": stage.contracts.marketplace,
+        "contracts": { "host_earnings": stage.contracts.earnings, "host_registry": stage.contracts.registry, "usdc": stage.contracts.usdc },
+        "host": stage.contracts.actors.host.address,
+        "depositor": stage.contracts.actors.depositor.address,
+        "job_id": job.0,
+        "model": { "name": stage.model.name, "sha256": stage.model.digest },
+        "image_id": build.image_id,
+        "positions": books["positions"],
+        "client": { "captured_ids": record.ids, "last_receipt": record.last_receipt, "capture": "client-capture.json" },
+        "claims": claims,
+        "payout": {
+            "fee_bps": books["terms"]["fee_bps"],
+            "host": played.paid.host.0.to_string(),
+            "treasury": played.paid.treasury.0.to_string(),
+            "refund": played.paid.refund.0.to_string(),
+        },
+        "kills": played.kills,
+        "reconnects": played.reconnects,
+        "versions": { "milepost": build.version, "commit": build.commit, "built": build.built, "features": build.features },
+    });
+    let path = stage.out.join("report.json");
+    std::fs::write(&path, format!("{report:#}\n")).map_err(|source| Error::Io { what: "write the report".to_owned(), source })?;
+    Ok(path)
+}
+
+/// A JSON page of the host, asked with the session's token.
+pub(super) async fn fetch(stage: &Stage, page: &str) -> Result<Value, Error> {
+    let bytes = fetch_bytes(stage, page).await?;
+    serde_json::from_slice(&bytes).map_err(|error| Error::Answer { page: page.to_owned(), found: error.to_string() })
+}
+
+async fn fetch_bytes(stage: &Stage, page: &str) -> Result<Vec<u8>, Error> {
+    let wrong = |found: String| Error::Answer { page: page.to_owned(), found };
+    let url = stage.node.as_ref().map(|node| node.url.clone()).ok_or_else(|| wrong("nothing: the host is not running".to_owned()))?;
+    let mut request = reqwest::Client::new().get(format!("{url}{page}"));
+    if let Some(token) = stage.session.access_token() {
+        request = request.bearer_auth(token);
+    }
+    let answer = request.send().await.map_err(|error| wrong(error.to_string()))?;
+    if !answer.status().is_success() {
+        return Err(wrong(answer.status().to_string()));
+    }
+    Ok(answer.bytes().await.map_err(|error| wrong(error.to_string()))?.to_vec())
+}
+
+/// Transaction and gas of the claim that begins at `first`, as the chain's logs say.
+async fn landing(stage: &Stage, first: u64, count: u64) -> Result<(String, u64), Error> {
+    let job = stage.session.job_id().0;
+    for event in stage.contracts.events(&stage.chain, job).await? {
+        if let JobMarketplaceEvents::ProofOfWork(landed) = &event.event
+            && landed.tokensUsed == alloy::primitives::U256::from(first + count)
+        {
+            let receipt = stage.chain.provider().get_transaction_receipt(event.transaction).await.ok().flatten();
+            return Ok((event.transaction.to_string(), receipt.map(|receipt| receipt.gas_used()).unwrap_or_default()));
+        }
+    }
+    Err(Error::Answer { page: "chain logs".to_owned(), found: format!("no claim of tokens {first} to {}", first + count) })
+}

@@ -1,0 +1,226 @@
+//! A host: model, ledger, doors, prover and settlement, wired together and supervised.
+//!
+//! A critical part that ends ends the process with its reason: a half-alive node takes money it cannot account for.
+
+mod engine;
+mod keys;
+mod prover;
+mod readiness;
+mod terms;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use milepost_gateway::{Deps, Host, SystemClock};
+use milepost_ledger::Digest;
+use milepost_ledger_db::LedgerDb;
+use milepost_settlement::{LogSettler, Settlement};
+use milepost_statement::SigningKey;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::build_info::{BuildInfo, build_info};
+use crate::config::{Config, StoreKind};
+
+pub(crate) use keys::read_key;
+
+/// Why a host cannot start, or had to end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The ledger's database.
+    #[error("ledger database: {0}")]
+    Ledger(#[from] milepost_ledger_db::Error),
+    /// The model.
+    #[error("model: {0}")]
+    Model(#[from] milepost_inference::Error),
+    /// Settlement.
+    #[error("{error}\n{}", .error.advice())]
+    Settlement {
+        /// What.
+        error: milepost_settlement::Error,
+    },
+    /// The doors.
+    #[error("doors: {0}")]
+    Doors(String),
+    /// The address of the doors is taken.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A key is missing or wrong.
+    #[error("{0}")]
+    Key(String),
+    /// Something that this build does not have.
+    #[error("this build has no {what}: {instead}")]
+    NotBuilt {
+        /// What.
+        what: &'static str,
+        /// What to do.
+        instead: &'static str,
+    },
+    /// Mock proofs where they are refused.
+    #[error("prover.backend = \"mock\" is refused: {0}")]
+    Mock(String),
+    /// A part that must not end has ended.
+    #[error("{part} ended: {reason}; the process ends with it, so that nothing is served that is not accounted for")]
+    Ended {
+        /// Which part.
+        part: &'static str,
+        /// Why.
+        reason: String,
+    },
+    /// A signal handler.
+    #[error("signals: {0}")]
+    Signals(std::io::Error),
+}
+
+/// Runs a host until it is told to stop, or a critical part ends.
+pub(crate) async fn serve(config: Config, warnings: Vec<String>) -> Result<(), Error> {
+    let build = build_info();
+    announce(&config, &build, &warnings);
+    config.gateway.check().map_err(Error::Doors)?;
+    let listener =
+        TcpListener::bind(config.node.listen).await.map_err(|source| Error::Listen { address: config.node.listen, source })?;
+
+    let db = open_ledger(&config)?;
+    let engine = engine::open(&config.model)?;
+    tracing::info!(
+        event = "model_loaded",
+        model = engine.model().name,
+        digest = %Digest(engine.model().digest),
+        context_tokens = engine.model().context_tokens,
+        "model loaded"
+    );
+
+    let mut gateway = config.gateway.clone();
+    let mut signer = None;
+    let mut settling = None;
+    let mut log_settler = None;
+    let mut prover_status = None;
+    if let Some(chain) = &config.chain {
+        let key = read_key(&config.keys)?;
+        signer = SigningKey::from_bytes(&key.1);
+        let prover = prover::open(&config, chain)?;
+        let ready = milepost_prover::watch(Arc::clone(&prover), prover::cache(&config));
+        let mut deps = milepost_settlement::Deps::new(db.clone(), prover, key.0);
+        deps.prover_ready = Some(ready.clone());
+        prover_status = Some(ready);
+        gateway.chain_id = chain.chain_id.0;
+        settling = Some(Settlement::start(chain.clone(), deps).await.map_err(|error| Error::Settlement { error })?);
+    } else {
+        log_settler = Some(LogSettler::start(&db, None));
+    }
+
+    let readiness = readiness::Readiness::new(settling.as_ref().map(milepost_settlement::Handle::watch), prover_status);
+    let metrics = metrics_exporter_prometheus::PrometheusBuilder::new()
+        .install_recorder()
+        .map_err(|error| Error::Doors(format!("metrics: {error}")))?;
+    metrics::gauge!("milepost_build_info", "version" => build.version, "commit" => build.commit, "image_id" => build.image_id.clone()).set(1.0);
+    let jobs = settling.as_ref().map(|handle| Arc::new(terms::ChainJobs::new(handle.chain().clone(), handle.host())) as Arc<dyn milepost_gateway::Jobs>);
+    let host = Host::new(
+        gateway,
+        Deps {
+            db: db.clone(),
+            engines: vec![engine],
+            jobs,
+            signer,
+            readiness: Arc::new(readiness),
+            build: for_the_doors(&build, &config),
+            metrics: Arc::new(move || metrics.render()),
+            clock: Arc::new(SystemClock),
+        },
+    )
+    .await
+    .map_err(|error| Error::Doors(error.to_string()))?;
+    let recovered = host.recover().await.map_err(|error| Error::Doors(error.to_string()))?;
+    tracing::info!(event = "serving", listen = %config.node.listen, ?recovered, "serving");
+
+    let mut terminate = signal(SignalKind::terminate()).map_err(Error::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signals)?;
+    let told = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!(event = "draining", "told to stop: finishing what is in flight");
+    };
+    let settlement_ended = async {
+        match &mut settling {
+            Some(handle) => handle.ended().await,
+            None => std::future::pending().await,
+        }
+    };
+    let outcome = tokio::select! {
+        served = milepost_gateway::serve(listener, Arc::clone(&host), told) => served.map_err(|error| Error::Doors(error.to_string())),
+        reason = db.stopped() => Err(Error::Ended { part: "the ledger", reason }),
+        ended = settlement_ended => match ended {
+            Ok(()) => Err(Error::Ended { part: "settlement", reason: "without a reason".to_owned() }),
+            Err(error) => Err(Error::Settlement { error }),
+        },
+    };
+    drop(log_settler);
+    if outcome.is_ok() && let Some(handle) = settling {
+        handle.stop().await.map_err(|error| Error::Settlement { error })?;
+    }
+    tracing::info!(event = "stopped", clean = outcome.is_ok(), "stopped");
+    outcome
+}
+
+/// The startup log: which code runs, against what, in which mode.
+fn announce(config: &Config, build: &BuildInfo, warnings: &[String]) {
+    tracing::info!(
+        event = "starting",
+        version = build.version,
+        commit = build.commit,
+        built = build.built,
+        image_id = build.image_id,
+        features = build.features.join(","),
+        "milepost"
+    );
+    for warning in warnings {
+        tracing::warn!(event = "configuration", "{warning}");
+    }
+    match &config.chain {
+        Some(chain) => tracing::info!(
+            event = "mode",
+            mode = "settling",
+            chain_id = chain.chain_id.0,
+            marketplace = %chain.marketplace,
+            "settling: claims go to the marketplace"
+        ),
+        None => tracing::info!(event = "mode", mode = "log", "log mode: metering and sealing; what would be submitted is printed"),
+    }
+    if config.node.store == StoreKind::Memory {
+        tracing::warn!(event = "memory_store", "node.store = \"memory\": nothing survives this process; for tours and tests only");
+    }
+}
+
+fn open_ledger(config: &Config) -> Result<LedgerDb, Error> {
+    let options = milepost_ledger_db::Options::default();
+    match config.node.store {
+        StoreKind::Memory => Ok(LedgerDb::open_memory(options)?),
+        #[cfg(feature = "rocksdb")]
+        StoreKind::Rocksdb => Ok(LedgerDb::open_rocks(&config.node.data.join("ledger"), options)?),
+        #[cfg(not(feature = "rocksdb"))]
+        StoreKind::Rocksdb => Err(Error::NotBuilt { what: "RocksDB", instead: "build with the feature rocksdb, or set node.store = \"memory\" for a tour" }),
+    }
+}
+
+fn for_the_doors(build: &BuildInfo, config: &Config) -> milepost_gateway::BuildInfo {
+    let mut contracts = BTreeMap::new();
+    if let Some(chain) = &config.chain {
+        contracts.insert("JobMarketplace".to_owned(), chain.marketplace.to_string());
+    }
+    milepost_gateway::BuildInfo {
+        version: build.version.to_owned(),
+        commit: build.commit.to_owned(),
+        built: build.built.to_string(),
+        image_id: Some(build.image_id.clone()),
+        features: build.features.iter().map(|feature| (*feature).to_owned()).collect(),
+        chains: config.chain.iter().map(|chain| chain.chain_id.0).collect(),
+        contracts,
+    }
+}

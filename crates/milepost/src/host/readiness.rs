@@ -1,0 +1,60 @@
+//! `/ready`: can this host earn? Chain, prover, money.
+
+use milepost_gateway::Check;
+use milepost_settlement::ChainState;
+use tokio::sync::watch;
+
+/// Reads the parts' own states; asks nobody.
+pub(super) struct Readiness {
+    settlement: Option<watch::Receiver<milepost_settlement::Status>>,
+    prover: Option<watch::Receiver<milepost_prover::Status>>,
+}
+
+impl Readiness {
+    pub(super) fn new(
+        settlement: Option<watch::Receiver<milepost_settlement::Status>>,
+        prover: Option<watch::Receiver<milepost_prover::Status>>,
+    ) -> Self {
+        Self { settlement, prover }
+    }
+}
+
+impl milepost_gateway::Readiness for Readiness {
+    fn checks(&self) -> Vec<Check> {
+        let mut checks = Vec::new();
+        if let Some(settlement) = &self.settlement {
+            let status = settlement.borrow();
+            let (ok, message) = match &status.chain {
+                ChainState::Ready => (true, "checked and answering".to_owned()),
+                ChainState::Connecting { trouble: None } => (false, "not reached yet".to_owned()),
+                ChainState::Connecting { trouble: Some(trouble) } | ChainState::Down { trouble, .. } => {
+                    (false, format!("{}: {}", trouble.message, trouble.advice))
+                }
+            };
+            checks.push(check("chain", ok, message));
+            let (ok, message) = match (&status.trouble, status.halted_jobs) {
+                (None, 0) => (true, format!("{} open jobs, {} unresolved transactions", status.open_jobs, status.unresolved_transactions)),
+                (None, halted) => (false, format!("{halted} jobs wait for an operator: milepost why <job>")),
+                (Some(trouble), _) => (false, format!("{}: {}", trouble.message, trouble.advice)),
+            };
+            checks.push(check("money", ok, message));
+        }
+        if let Some(prover) = &self.prover {
+            let (ok, message) = match &*prover.borrow() {
+                milepost_prover::Status::Ready(test) => (true, format!("self-test proved ({}) in {:.1} s", test.kind, test.seconds)),
+                milepost_prover::Status::Untested => (false, "not tested yet".to_owned()),
+                milepost_prover::Status::Testing => (false, "the self-test runs; claims wait for it, serving does not".to_owned()),
+                milepost_prover::Status::Failed { code, message, advice } => (false, format!("[{code}] {message}: {advice}")),
+            };
+            checks.push(check("prover", ok, message));
+        }
+        if checks.is_empty() {
+            checks.push(check("mode", true, "log mode: nothing is settled, nothing is earned".to_owned()));
+        }
+        checks
+    }
+}
+
+fn check(name: &str, ok: bool, message: String) -> Check {
+    Check { name: name.to_owned(), ok, message }
+}

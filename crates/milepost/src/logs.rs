@@ -1,0 +1,16 @@
+//! Logging: text for people, one JSON object a line for machines. Prompts, completions, token ids and secrets never stand in it.
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::EnvFilter;
+
+/// Starts logging on standard error. `MILEPOST_LOG` takes a filter as in `info,milepost_settlement=debug`.
+pub(crate) fn init(json: bool) {
+    let filter = EnvFilter::try_from_env("MILEPOST_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if json {
+        logs.json().flatten_event(true).with_current_span(false).with_span_list(false).init();
+    } else {
+        logs.with_ansi(std::io::stderr().is_terminal()).init();
+    }
+}
