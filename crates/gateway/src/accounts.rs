@@ -173,7 +173,7 @@ impl Host {
         let (billed, threshold) = (open.terms.is_some(), open.threshold);
         match self.db.apply(vec![Event::Open(Box::new(open))]).await {
             Ok(_) => {
-                tracing::info!(event = "gateway.account_opened", account = %id, billed, threshold, "account opened");
+                tracing::info!(event = "account_opened", account = %id, billed, threshold, "account opened");
             }
             Err(DbError::Refused(Refused::AccountExists(_))) => {}
             Err(DbError::Refused(Refused::WrongSalt { .. })) => return Err(Refusal::WrongSalt),

@@ -143,7 +143,7 @@ impl Host {
             self.db.apply(accounts.iter().map(|account| Event::Retire { account: *account }).collect()).await.map_err(|error| self.storage_failed(error))?;
         }
         if interrupted > 0 {
-            tracing::warn!(event = "gateway.turns_interrupted", turns = interrupted, "turns cut by the last end of the process were closed; their tokens stay collectable");
+            tracing::warn!(event = "turns_interrupted", turns = interrupted, "turns cut by the last end of the process were closed; their tokens stay collectable");
         }
         Ok(interrupted)
     }
@@ -348,7 +348,7 @@ impl Host {
         if let DbError::Stopped { .. } = &error {
             let reason = error.to_string();
             if self.failed.send_if_modified(|failed| failed.is_none().then(|| *failed = Some(reason.clone())).is_some()) {
-                tracing::error!(event = "gateway.storage_failed", reason, "the ledger cannot be written; serving stops");
+                tracing::error!(event = "storage_failed", reason, "the ledger cannot be written; serving stops");
             }
         }
         error.into()
@@ -371,7 +371,7 @@ impl Host {
     /// Ends a session. The rest is sealed; claims and payout are settlement's.
     pub(crate) async fn end_session(&self, account: AccountId, reason: SessionEnd) -> Result<AccountRecord, Error> {
         match self.db.apply(vec![Event::EndSession { account, reason, at: self.now() }]).await {
-            Ok(_) => tracing::info!(event = "gateway.session_ended", account = %account, reason = crate::turn::run::session_end(reason), "session ended"),
+            Ok(_) => tracing::info!(event = "session_ended", account = %account, reason = crate::turn::run::session_end(reason), "session ended"),
             Err(DbError::Refused(milepost_ledger::Error::NotOpen(_) | milepost_ledger::Error::UnknownAccount(_))) => {}
             Err(error) => return Err(self.storage_failed(error)),
         }
@@ -436,7 +436,7 @@ impl Host {
                     Err(broadcast::error::RecvError::Closed) => return,
                 },
                 _ = sweep.tick() => if let Err(error) = self.sweep().await {
-                    tracing::error!(event = "gateway.sweep_failed", %error, "idle sessions could not be ended");
+                    tracing::error!(event = "sweep_failed", %error, "idle sessions could not be ended");
                 },
             }
         }
@@ -459,7 +459,7 @@ impl Host {
     pub async fn drain(&self) -> usize {
         self.draining.send_replace(true);
         self.turns.close();
-        tracing::info!(event = "gateway.draining", turns = self.live_turns(), "draining");
+        tracing::info!(event = "draining", turns = self.live_turns(), "draining");
         let finished = tokio::time::timeout(Duration::from_secs(self.config.drain_seconds), self.turns.wait()).await;
         if finished.is_ok() {
             return 0;

@@ -103,7 +103,7 @@ impl Host {
         resolved.session.touch(self.now());
         let record = self.account(resolved.id)?;
         let expires = self.now().plus(self.config.token_seconds);
-        tracing::info!(event = "gateway.session_opened", job = job.0, depositor = %depositor, signed, "session opened");
+        tracing::info!(event = "session_opened", job = job.0, depositor = %depositor, signed, "session opened");
         Ok(Opened { job, token: self.keys.token(&Grant { job, depositor, expires }), expires, record })
     }
 

@@ -45,7 +45,7 @@ pub async fn serve(listener: TcpListener, host: Arc<Host>, shutdown: impl Future
     let drain = async move {
         shutdown.await;
         let cut = draining.drain().await;
-        tracing::info!(event = "gateway.drained", interrupted = cut, "drained");
+        tracing::info!(event = "drained", interrupted = cut, "drained");
         // The server may be gone already; then there is nobody to tell.
         let _ = drained.send(());
     };

@@ -48,7 +48,7 @@ pub(crate) async fn replay(host: &Host, record: &TurnRecord, unbilled: Option<St
     let ended =
         Ended { reason, error: None, end: record.end, cached: 0, left: account.terms.is_some().then_some(admission.tokens.0), receipt };
     let log = Log { started: Some(Arc::new(started)), tokens, seals, outcome: Some(Outcome::Ended(Arc::new(ended))) };
-    tracing::info!(event = "gateway.turn_replayed", account = %record.account, turn = record.number, request = %record.request, "stored answer replayed, nothing billed");
+    tracing::info!(event = "turn_replayed", account = %record.account, turn = record.number, request = %record.request, "stored answer replayed, nothing billed");
     Ok(LiveTurn::with_log(record.account, record.request.clone(), record.body, log))
 }
 

@@ -171,7 +171,7 @@ impl Run {
             chain_id: host.chain_of(&record),
         };
         self.turn.record(|log| log.started = Some(Arc::new(started)));
-        tracing::info!(event = "gateway.turn_started", account = %account, turn = number, request = %self.turn.request, door = self.door.as_str(), prompt_tokens, position = start.0, "turn started");
+        tracing::info!(event = "turn_started", account = %account, turn = number, request = %self.turn.request, door = self.door.as_str(), prompt_tokens, position = start.0, "turn started");
         Ok(Some(Metering { account, number, start, generation, budget, record, done: 0 }))
     }
 
@@ -271,11 +271,11 @@ impl Run {
         }
         let seals: Vec<_> = committed.sealed().map(|record| Arc::new(record.clone())).collect();
         for seal in &seals {
-            tracing::info!(event = "gateway.checkpoint_triggered", account = %metering.account, checkpoint = seal.number, first = seal.first.0, tokens = seal.count.0, head = %seal.head_after, "checkpoint triggered");
+            tracing::info!(event = "checkpoint_triggered", account = %metering.account, checkpoint = seal.number, first = seal.first.0, tokens = seal.count.0, head = %seal.head_after, "checkpoint triggered");
         }
         metrics::counter!("milepost_tokens_metered_total", "door" => self.door.as_str()).increment(count as u64);
         metrics::counter!("milepost_checkpoints_sealed_total").increment(seals.len() as u64);
-        tracing::debug!(event = "gateway.tokens_tracked", account = %metering.account, tokens = count, total = metering.record.positions.metered.0, "tokens tracked");
+        tracing::debug!(event = "tokens_tracked", account = %metering.account, tokens = count, total = metering.record.positions.metered.0, "tokens tracked");
         let start = metering.start;
         self.turn.record(|log| {
             log.tokens.extend(samples.into_iter().map(|sample| Token { id: sample.id, piece: sample.bytes }));
@@ -308,10 +308,10 @@ impl Run {
         let admission = record.admissible(self.host.now(), &self.host.config.limits());
         ended.left = record.terms.is_some().then_some(admission.tokens.0);
         let reason = ended.finish_reason();
-        tracing::info!(event = "gateway.turn_ended", account = %account, turn = number, request = %self.turn.request, tokens = done, total = record.positions.metered.0, sealed = record.positions.sealed.0, reason, billed = self.resolved.unbilled.is_none(), "tokens tracked");
+        tracing::info!(event = "turn_ended", account = %account, turn = number, request = %self.turn.request, tokens = done, total = record.positions.metered.0, sealed = record.positions.sealed.0, reason, billed = self.resolved.unbilled.is_none(), "tokens tracked");
         metrics::counter!("milepost_turns_total", "door" => self.door.as_str(), "reason" => reason).increment(1);
         if ended.error.as_ref().is_some_and(Error::is_fault) {
-            tracing::error!(event = "gateway.turn_failed", account = %account, request = %self.turn.request, error = %ended.error.as_ref().map(ToString::to_string).unwrap_or_default(), "turn failed");
+            tracing::error!(event = "turn_failed", account = %account, request = %self.turn.request, error = %ended.error.as_ref().map(ToString::to_string).unwrap_or_default(), "turn failed");
         }
         self.turn.record(|log| log.outcome = Some(Outcome::Ended(Arc::new(ended))));
     }

@@ -77,6 +77,9 @@ pub(crate) enum Error {
     Signals(std::io::Error),
 }
 
+/// Time between blocks of the slowest chain in use (Ethereum's 12 s); faster ones only leave more time.
+const SLOWEST_BLOCK_SECONDS: u64 = 12;
+
 /// Runs a host until it is told to stop, or a critical part ends.
 pub(crate) async fn serve(config: Config, warnings: Vec<String>) -> Result<(), Error> {
     let build = build_info();
@@ -109,6 +112,9 @@ pub(crate) async fn serve(config: Config, warnings: Vec<String>) -> Result<(), E
         deps.prover_ready = Some(ready.clone());
         prover_status = Some(ready);
         gateway.chain_id = chain.chain_id.0;
+        // What a closing window has time for bounds what may be generated: the doors must know how fast claims can follow.
+        gateway.max_claim_tokens.get_or_insert(chain.max_claim_tokens);
+        gateway.claim_seconds.get_or_insert(chain.claim_seconds + chain.confirmations * SLOWEST_BLOCK_SECONDS);
         settling = Some(Settlement::start(chain.clone(), deps).await.map_err(|error| Error::Settlement { error })?);
     } else {
         log_settler = Some(LogSettler::start(&db, None));

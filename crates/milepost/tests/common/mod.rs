@@ -16,6 +16,7 @@ pub struct Node {
     child: Child,
     pub url: String,
     log: Arc<Mutex<Vec<Value>>>,
+    reader: Option<std::thread::JoinHandle<()>>,
 }
 
 /// A port that was free a moment ago.
@@ -38,13 +39,13 @@ impl Node {
         let log = Arc::new(Mutex::new(Vec::new()));
         let lines = BufReader::new(child.stderr.take().expect("a pipe"));
         let sink = Arc::clone(&log);
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             for line in lines.lines().map_while(Result::ok) {
                 let event = serde_json::from_str(&line).unwrap_or(Value::String(line));
                 sink.lock().unwrap_or_else(PoisonError::into_inner).push(event);
             }
         });
-        let mut node = Self { child, url: format!("http://127.0.0.1:{port}"), log };
+        let mut node = Self { child, url: format!("http://127.0.0.1:{port}"), log, reader: Some(reader) };
         node.wait_for_doors();
         node
     }
@@ -88,6 +89,16 @@ impl Node {
         self.child.wait().expect("reaped");
     }
 
+    /// SIGKILL; answers everything it had logged by then.
+    pub fn kill_and_read(mut self) -> Vec<Value> {
+        self.child.kill().expect("killed");
+        self.child.wait().expect("reaped");
+        if let Some(reader) = self.reader.take() {
+            reader.join().expect("the log is read to its end");
+        }
+        self.log()
+    }
+
     /// SIGTERM; waits for the end and returns its exit code.
     pub fn terminate(mut self) -> Option<i32> {
         let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).expect("a pid"));
@@ -98,9 +109,10 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        let killed = self.child.kill();
-        let reaped = self.child.wait();
-        debug_assert!(killed.is_ok() && reaped.is_ok());
+        // It may have ended before: then there is nothing to kill.
+        if self.child.kill().is_ok() {
+            self.child.wait().expect("reaped");
+        }
     }
 }
 

@@ -340,7 +340,7 @@ impl Connection {
         let found = self.streams.cancel(|of, running| {
             account.is_none_or(|account| account == of) && request.as_deref().is_none_or(|request| running == Some(request))
         });
-        tracing::debug!(event = "gateway.stream_cancel", cancelled = found, "cancel asked for");
+        tracing::debug!(event = "stream_cancel", cancelled = found, "cancel asked for");
         Ok(())
     }
 
@@ -353,7 +353,7 @@ impl Connection {
                 self.streams.notice(&self.outbox, account, frames::frame("session_ended", None, body));
             }
             // Missed seals can be read at GET /v1/jobs/{id}/checkpoints.
-            Err(RecvError::Lagged(missed)) => tracing::debug!(event = "gateway.notices_missed", missed, "a slow socket missed notices"),
+            Err(RecvError::Lagged(missed)) => tracing::debug!(event = "notices_missed", missed, "a slow socket missed notices"),
             Err(RecvError::Closed) => {}
         }
     }
