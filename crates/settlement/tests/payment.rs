@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Done, World};
-use milepost_ledger::{Payout, Phase, TokenAmount, TokenCount, WriteOff};
+use milepost_ledger::{AccountId, Address, ChainId, Event, Payout, Phase, TokenAmount, TokenCount, WriteOff};
 use milepost_settlement::{Chain, Verdict, reconcile, why};
 use milepost_test_support::SessionOptions;
 
@@ -152,9 +152,34 @@ async fn a_session_that_nears_its_deadline_is_ended_and_paid() -> Done {
     let settlement = world.start().await?;
     let job = world.session(SessionOptions::default()).await?;
     world.generate(job, 130).await?;
-    world.chain.increase_time(3_600 - 50).await?;
+    world.until(job, "first claim final", |record| record.positions.finalized.0 == 100).await;
+    world.chain.increase_time(3_600).await?;
     let record = world.until_paid(job).await;
     assert_eq!((record.positions.paid.0, record.write_off), (130, None));
+    settlement.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn claims_follow_the_clients_vouchers_and_carry_them() -> Done {
+    let world = World::new().await?;
+    let settlement = world.start().await?;
+    let client = world.deployed.actors.depositor;
+    let options = SessionOptions { voucher_signer: client.address, voucher_allowance: 50, ..SessionOptions::default() };
+    let job = world.session(options).await?;
+    world.generate(job, 200).await?;
+    world.until(job, "sealed", |record| record.positions.sealed.0 == 200).await;
+    // Nothing countersigned: only the allowance could be claimed, and that is less than the minimum.
+    assert!(world.claims(job).is_empty());
+    let domain = milepost_statement::Domain { chain_id: ChainId(31337), marketplace: Address(world.deployed.marketplace.into_array()) };
+    let key = milepost_statement::SigningKey::from_bytes(&client.key.0).expect("a development key is a key");
+    let voucher = milepost_statement::Voucher { job_id: job, tokens: TokenCount(150) };
+    let signature = key.sign(&voucher.digest(&domain)).to_vec();
+    world.db.apply(vec![Event::Voucher { account: AccountId::Job(job), tokens: TokenCount(150), signature }]).await?;
+    world.end(job).await?;
+    let record = world.until_paid(job).await;
+    assert_eq!((record.positions.paid.0, record.write_off), (200, None));
+    assert_eq!(world.deployed.session(&world.chain, job.0).await?.voucherTokens, 150);
     settlement.stop().await?;
     Ok(())
 }

@@ -80,3 +80,30 @@ fn a_victim_that_ends_by_itself_is_not_called_killed() -> Done {
     assert!(killed.is_err());
     Ok(())
 }
+
+/// Set for the process that [`a_chain_does_not_outlive_a_parent_that_is_killed`] kills.
+const HOLD: &str = "MILEPOST_TEST_HOLDS_A_CHAIN";
+
+#[tokio::test]
+async fn a_chain_does_not_outlive_a_parent_that_is_killed() -> Done {
+    if std::env::var_os(HOLD).is_some() {
+        let chain = DevChain::start(ChainOptions::default()).await?;
+        println!("\nholding port {}", chain.port());
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        return Ok(());
+    }
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["a_chain_does_not_outlive_a_parent_that_is_killed", "--exact", "--nocapture"]).env(HOLD, "1");
+    let mut victim = Victim::spawn(command)?;
+    let line = victim.wait_for_line("holding port", Duration::from_secs(60))?;
+    let port: u16 = line.rsplit(' ').next().unwrap_or_default().parse()?;
+    assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+    victim.kill_at(Moment::Now, Duration::from_secs(10))?;
+    for _ in 0..200 {
+        if std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    Err(format!("anvil still listens on port {port}").into())
+}

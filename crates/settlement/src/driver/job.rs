@@ -183,8 +183,8 @@ impl Driver {
         let mut times = Vec::new();
         match view.status {
             ChainStatus::Active if record.phase == Phase::Open => {
-                times.push(before(terms.started.plus(terms.max_duration)));
-                times.push(before(record.last_claim.plus(terms.idle_timeout)));
+                times.extend([terms.ends(), before(record.last_claim.plus(terms.idle_timeout))]);
+                times.extend(record.deadline().map(before));
             }
             ChainStatus::Active | ChainStatus::Completed => {}
             ChainStatus::Closing { until } => times.extend([before(until), until]),

@@ -32,6 +32,9 @@ use crate::{Clock, Error, SettlementConfig};
 const RESCAN: u64 = 16;
 /// Blocks scanned for logs in one round. After a long absence every job is looked at instead.
 const MAX_SCAN: u64 = 5_000;
+/// Jobs looked at in one round only because nothing was heard of them for a while: ten thousand open jobs are a load that an
+/// endpoint must not get at once.
+const SWEEP_BATCH: usize = 64;
 /// Least time between two rounds, so that a busy ledger does not become a busy endpoint.
 const BREATH: Duration = Duration::from_millis(50);
 /// First pause after a failure of one job; doubles up to half a minute.
@@ -61,7 +64,9 @@ pub(crate) struct Driver {
     proof_failures: HashMap<ClaimId, (u32, Instant)>,
     head: Option<Head>,
     scanned: Option<u64>,
-    last_sweep: Option<Instant>,
+    /// When each job was last looked at.
+    looked: HashMap<JobId, Instant>,
+    last_balance: Option<Instant>,
 }
 
 /// What the loop is made of.
@@ -98,7 +103,8 @@ impl Driver {
             proof_failures: HashMap::new(),
             head: None,
             scanned: None,
-            last_sweep: None,
+            looked: HashMap::new(),
+            last_balance: None,
         }
     }
 
@@ -106,6 +112,7 @@ impl Driver {
     pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), Error> {
         let db = self.books.db.clone();
         let mut changes = db.subscribe();
+        self.know_all().await?;
         let mut failures = 0;
         let mut next = tokio::time::Instant::now();
         loop {
@@ -113,6 +120,7 @@ impl Driver {
                 biased;
                 () = crate::service::asked_to_stop(&mut stop) => return Ok(()),
                 reason = db.stopped() => return Err(Error::LedgerStopped(reason)),
+                () = tokio::time::sleep_until(next) => {}
                 change = changes.recv() => {
                     if self.noticed(change).await? && failures == 0 {
                         next = next.min(tokio::time::Instant::now() + BREATH);
@@ -126,15 +134,14 @@ impl Driver {
                     }
                     continue;
                 }
-                () = tokio::time::sleep_until(next) => {}
             }
             let wait = match self.round().await {
-                Ok(()) => {
+                Ok(more) => {
                     if failures > 0 {
                         tracing::info!(event = "chain_back", endpoint = self.chain.endpoint(), "the chain answers again");
                     }
                     failures = 0;
-                    self.config.poll()
+                    if more { BREATH } else { self.config.poll() }
                 }
                 Err(error) if error.is_fatal() => return Err(error),
                 Err(error) => {
@@ -156,7 +163,8 @@ impl Driver {
         let change = match change {
             Ok(change) => change,
             Err(broadcast::error::RecvError::Lagged(_)) => {
-                self.dirty.extend(self.books.jobs().await?);
+                self.know_all().await?;
+                self.looked.clear();
                 return Ok(true);
             }
             Err(broadcast::error::RecvError::Closed) => return Err(Error::LedgerStopped("no more changes are announced".to_owned())),
@@ -167,14 +175,24 @@ impl Driver {
         Ok(moved && self.dirty.insert(job))
     }
 
-    /// One round. An error leaves every job that was not looked at marked.
-    async fn round(&mut self) -> Result<(), Error> {
+    /// Learns of every job in memory.
+    async fn know_all(&mut self) -> Result<(), Error> {
+        for job in self.books.jobs().await? {
+            self.seen.entry(job).or_insert((Positions::default(), true));
+        }
+        Ok(())
+    }
+
+    /// One round; whether there are more jobs to look at than one round takes. An error leaves every job that was not looked at
+    /// marked.
+    async fn round(&mut self) -> Result<bool, Error> {
         let head = self.chain.head().await?;
         let final_height = self.chain.final_height(&head).await?;
         let changed = self.submitter.watch(&head, final_height).await?;
         self.dirty.extend(changed);
         self.scan(&head).await?;
-        self.sweep().await?;
+        let more = self.sweep();
+        self.look_at_gas().await?;
         let due: Vec<_> = self.alarms.iter().filter(|(_, at)| **at <= head.next_time).map(|(job, _)| *job).collect();
         for job in due {
             self.alarms.remove(&job);
@@ -186,6 +204,7 @@ impl Driver {
             .partition(|job| self.troubled.get(job).is_none_or(|(_, until)| *until <= now));
         self.dirty.extend(waiting);
         for (index, job) in looked.iter().enumerate() {
+            self.looked.insert(*job, Instant::now());
             match self.drive(*job, &head).await {
                 Ok(()) => {
                     self.troubled.remove(job);
@@ -199,7 +218,8 @@ impl Driver {
             }
         }
         self.head = Some(head);
-        self.report(&head).await
+        self.report(&head).await?;
+        Ok(more)
     }
 
     /// A job that could not be helped now is tried again, later each time.
@@ -224,7 +244,7 @@ impl Driver {
             None => newest,
         };
         if newest - from > MAX_SCAN {
-            self.dirty.extend(self.books.jobs().await?);
+            self.looked.clear();
         } else {
             // Log queries are what public endpoints refuse first; without them the sweep still finds everything.
             match self.chain.touched(from, newest).await {
@@ -240,17 +260,20 @@ impl Driver {
         Ok(())
     }
 
-    /// Marks every job, now and then.
-    async fn sweep(&mut self) -> Result<(), Error> {
+    /// Marks jobs that nobody looked at for a while, some at a time; whether there are more.
+    fn sweep(&mut self) -> bool {
         let every = Duration::from_secs(self.config.sweep_seconds);
-        if self.last_sweep.is_none_or(|last| last.elapsed() >= every) {
-            let jobs = self.books.jobs().await?;
-            for job in &jobs {
-                self.seen.entry(*job).or_insert((Positions::default(), true));
-            }
-            self.dirty.extend(jobs);
-            self.last_sweep = Some(Instant::now());
+        let quiet = |job: &&JobId| self.looked.get(job).is_none_or(|last| last.elapsed() >= every);
+        let due: Vec<_> = self.seen.keys().filter(quiet).take(SWEEP_BATCH).copied().collect();
+        self.dirty.extend(&due);
+        due.len() == SWEEP_BATCH
+    }
+
+    async fn look_at_gas(&mut self) -> Result<(), Error> {
+        let every = Duration::from_secs(self.config.sweep_seconds);
+        if self.last_balance.is_none_or(|last| last.elapsed() >= every) {
             let balance = self.chain.balance(self.key).await?;
+            self.last_balance = Some(Instant::now());
             self.status.send_modify(|status| status.gas_wei = Some(balance));
         }
         Ok(())
@@ -284,6 +307,7 @@ impl Driver {
         self.alarms.remove(&job);
         self.seen.remove(&job);
         self.troubled.remove(&job);
+        self.looked.remove(&job);
     }
 
     /// Looks at the job no later than at this chain time.

@@ -50,9 +50,7 @@ impl Driver {
                 Ok(CheckpointInput { turns: checkpoint.turns_digest, ids })
             })
             .collect::<Result<_, Error>>()?;
-        let terms = record.terms.as_ref();
-        let deadline = record.claim_until.or_else(|| terms.map(|terms| terms.started.plus(terms.max_duration)));
-        let deadline = deadline.map(|at| SystemTime::UNIX_EPOCH + Duration::from_secs(at.0));
+        let deadline = record.deadline().map(|at| SystemTime::UNIX_EPOCH + Duration::from_secs(at.0));
         Ok(ProofRequest { claim: claim.id.to_string(), statement: claim.statement, checkpoints, deadline })
     }
 

@@ -1,6 +1,6 @@
 //! What the chain says of a job: its state, and its logs added up.
 
-use milepost_ledger::{AccountRecord, ChainStatus, ClaimState, JobId, Phase, TokenCount, TokenSeq, TxState};
+use milepost_ledger::{AccountRecord, ChainStatus, ClaimState, JobId, Phase, TokenCount, TokenSeq, Tx, TxState};
 use milepost_ledger_db::LedgerDb;
 
 use super::Findings;
@@ -27,6 +27,7 @@ pub(super) async fn examine(db: &LedgerDb, chain: &Chain, job: JobId, record: &A
     // The logs, added up by themselves.
     let landed = chain.landed(job, head.block.number, found.terms.started).await?;
     let claims = db.claims(job).map_err(error)?;
+    let txs: Vec<_> = db.txs().map_err(error)?.into_iter().filter(|tx| tx.purpose.job() == job).collect();
     let mut at = TokenSeq::ZERO;
     let mut foreign = Vec::new();
     let mut chained = true;
@@ -34,7 +35,7 @@ pub(super) async fn examine(db: &LedgerDb, chain: &Chain, job: JobId, record: &A
         chained &= at + log.count == log.used;
         at = log.used;
         let ours = claims.iter().any(|claim| {
-            claim.statement.end() == log.used && claim.statement.count == log.count && claim.statement.head_after == log.head && carried_by(db, &claim.state, log.tx).unwrap_or(false)
+            claim.statement.end() == log.used && claim.statement.count == log.count && claim.statement.head_after == log.head && carried_by(&txs, &claim.state, log.tx)
         });
         if !ours {
             foreign.push(log.tx);
@@ -67,8 +68,7 @@ pub(super) async fn examine(db: &LedgerDb, chain: &Chain, job: JobId, record: &A
 }
 
 /// Whether a claim's transaction has this hash among its attempts.
-fn carried_by(db: &LedgerDb, state: &ClaimState, hash: milepost_ledger::Digest) -> Result<bool, Error> {
-    let (ClaimState::Submitted(id) | ClaimState::Final(id)) = state else { return Ok(false) };
-    let txs = db.txs().map_err(error)?;
-    Ok(txs.iter().any(|tx| tx.id == *id && tx.state != TxState::Replaced && tx.attempts.iter().any(|attempt| attempt.hash == hash)))
+fn carried_by(txs: &[Tx], state: &ClaimState, hash: milepost_ledger::Digest) -> bool {
+    let (ClaimState::Submitted(id) | ClaimState::Final(id)) = state else { return false };
+    txs.iter().any(|tx| tx.id == *id && tx.state != TxState::Replaced && tx.attempts.iter().any(|attempt| attempt.hash == hash))
 }

@@ -10,6 +10,9 @@ use serde::Serialize;
 
 use crate::{Chain, Error};
 
+/// Looks at a job that moves while it is looked at.
+const MAX_LOOKS: usize = 5;
+
 /// What a job's books amount to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -114,10 +117,24 @@ impl Findings {
 pub async fn reconcile(db: &LedgerDb, chain: Option<&Chain>) -> Result<Report, Error> {
     let mut jobs = Vec::new();
     for record in db.accounts().map_err(crate::books::error)? {
-        jobs.push(reconcile_account(db, chain, &record).await?);
+        jobs.push(settled_look(db, chain, record).await?);
     }
     let verdict = jobs.iter().map(|job| job.verdict).max_by_key(|verdict| verdict.rank()).unwrap_or(Verdict::Clean);
     Ok(Report { with_chain: chain.is_some(), jobs, verdict })
+}
+
+/// A node may be writing meanwhile: what looks like drift is looked at again as long as the record moves.
+async fn settled_look(db: &LedgerDb, chain: Option<&Chain>, mut record: AccountRecord) -> Result<JobReport, Error> {
+    let mut report = reconcile_account(db, chain, &record).await?;
+    for _ in 0..MAX_LOOKS {
+        let now = db.account(record.id).map_err(crate::books::error)?;
+        match now {
+            Some(now) if report.verdict == Verdict::Drift && now != record => record = now,
+            _ => break,
+        }
+        report = reconcile_account(db, chain, &record).await?;
+    }
+    Ok(report)
 }
 
 async fn reconcile_account(db: &LedgerDb, chain: Option<&Chain>, record: &AccountRecord) -> Result<JobReport, Error> {

@@ -27,8 +27,15 @@ impl Submitter {
         self.doubts.retain(|id, _| txs.iter().any(|tx| tx.id == *id));
         for mut tx in txs {
             for _ in 0..MAX_CHANGES {
-                if !self.look(&tx, head, final_height).await? {
-                    break;
+                match self.look(&tx, head, final_height).await {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    // One transaction that cannot be judged must not keep the others from it.
+                    Err(error) if !error.is_fatal() && !matches!(error, Error::Unreachable { .. }) => {
+                        tracing::warn!(event = "tx_not_judged", job = %tx.purpose.job(), nonce = tx.id.nonce, code = error.code(), %error, "looked at again");
+                        break;
+                    }
+                    Err(error) => return Err(error),
                 }
                 changed.push(tx.purpose.job());
                 let id = tx.id;

@@ -48,7 +48,8 @@ impl World {
         config.claim_tokens = 100;
         config.claim_seconds = 60;
         config.resend_seconds = 1;
-        config.sweep_seconds = 2;
+        // What happens must be noticed by itself, not found by the sweep.
+        config.sweep_seconds = 3_600;
         let store = Memory::new(LedgerDb::tables());
         let db = LedgerDb::open(Arc::new(store.clone()), Options::default())?;
         Ok(Self { chain, deployed, config, db, store: Some(store) })
