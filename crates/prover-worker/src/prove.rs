@@ -18,10 +18,10 @@ use serde::de::DeserializeOwned;
 
 /// Proves the segments in order; `proven` is told how many are done after each.
 pub(crate) fn prove(segments: &[Segment], journal: &[u8], mut proven: impl FnMut(usize)) -> Result<Receipt> {
-    let prover = segment_prover()?;
+    let circuit = segment_prover()?;
     let mut receipts = Vec::with_capacity(segments.len());
     for (index, segment) in segments.iter().enumerate() {
-        receipts.push(prove_segment(&*prover, index, segment, journal).with_context(|| format!("segment {index}"))?);
+        receipts.push(prove_segment(&*circuit, index, segment, journal).with_context(|| format!("segment {index}"))?);
         proven(index + 1);
     }
     // The field order of `CompositeReceipt`.
@@ -30,8 +30,8 @@ pub(crate) fn prove(segments: &[Segment], journal: &[u8], mut proven: impl FnMut
     Ok(Receipt::new(InnerReceipt::Composite(composite), journal.to_vec()))
 }
 
-fn prove_segment(prover: &dyn SegmentProver, index: usize, segment: &Segment, journal: &[u8]) -> Result<SegmentReceipt> {
-    let seal = prover.prove(segment)?;
+fn prove_segment(circuit: &dyn SegmentProver, index: usize, segment: &Segment, journal: &[u8]) -> Result<SegmentReceipt> {
+    let seal = circuit.prove(segment)?;
     let claim = claim(&Rv32imV2Claim::decode(&seal)?, journal)?;
     // The field order of `SegmentReceipt`.
     assemble(&(seal, u32::try_from(index)?, "poseidon2", SegmentReceiptVerifierParameters::default().digest(), claim))

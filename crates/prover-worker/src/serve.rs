@@ -69,7 +69,7 @@ pub(crate) fn serve() -> Result<()> {
 fn answer(say: &Sender<Frame>, id: u64, journal: &str, input: &[u8]) -> Result<Frame> {
     let started = Instant::now();
     let run = execute::execute(input, execute::MAX_SEGMENT_PO2)?;
-    if !run.journal.iter().map(|byte| format!("{byte:02x}")).eq(journal.as_bytes().chunks(2).map(String::from_utf8_lossy)) {
+    if hex::encode(run.journal) != journal {
         let message = "the guest's journal is not the one asked for".into();
         return Ok((FromWorker::Failed { id: Some(id), code: "journal".into(), message }, vec![]));
     }

@@ -162,9 +162,8 @@ fn head(header: &impl Serialize, body: &[u8]) -> io::Result<Vec<u8>> {
 
 /// The two lengths, if a frame may have them.
 fn bounds(lengths: [u8; 8]) -> io::Result<(usize, usize)> {
-    let [a, b, c, d, e, f, g, h] = lengths;
-    let header = u32::from_le_bytes([a, b, c, d]) as usize;
-    let body = u32::from_le_bytes([e, f, g, h]) as usize;
+    let length = |at: usize| u32::from_le_bytes(lengths[at..at + 4].try_into().expect("four of eight bytes")) as usize;
+    let (header, body) = (length(0), length(4));
     if header == 0 || header > MAX_HEADER || body > MAX_BODY {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "what it writes is not the protocol's frames"));
     }

@@ -33,7 +33,7 @@ pub const PROGRAM: &str = "milepost-prover";
 /// Most claims that wait for the prover. A host has one unresolved claim per job; beyond this, claims should grow instead.
 const MAX_WAITING: usize = 256;
 /// Longest pause before a worker is started after others died.
-const MAX_PAUSE: Duration = Duration::from_secs(60);
+const MAX_PAUSE: Duration = Duration::from_mins(1);
 /// First pause; doubles with each death in a row.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 
