@@ -40,6 +40,8 @@ mod generation;
 #[cfg(feature = "llama")]
 pub mod llama;
 pub mod scripted;
+#[cfg(feature = "llama")]
+pub mod test_model;
 mod text;
 mod types;
 
