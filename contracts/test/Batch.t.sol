@@ -68,15 +68,15 @@ contract BatchTest is Fixture {
         Claim[] memory claims = new Claim[](4);
         claims[0] = Claim(mine, 100, proof(mine, 100));
         claims[1] = Claim(theirs, 100, proof(theirs, 100));
-        claims[2] = Claim(mine, 100, claims[0].proof);
-        claims[3] = Claim(theirs, 100, claims[1].proof);
+        claims[2] = claims[1]; // a second time: a refusal must not be remembered as a right
+        claims[3] = claims[0];
         bytes memory notHost = err(IJobMarketplace.NotHost.selector, SUBMITTER);
         vm.expectEmit(true, false, false, true, address(market));
         emit IJobMarketplace.ClaimRejected(theirs, 1, notHost);
         vm.expectEmit(true, false, false, true, address(market));
-        emit IJobMarketplace.ClaimRejected(mine, 2, err(IJobMarketplace.WrongFirstSeq.selector, 100, 0));
+        emit IJobMarketplace.ClaimRejected(theirs, 2, notHost);
         vm.expectEmit(true, false, false, true, address(market));
-        emit IJobMarketplace.ClaimRejected(theirs, 3, notHost);
+        emit IJobMarketplace.ClaimRejected(mine, 3, err(IJobMarketplace.WrongFirstSeq.selector, 100, 0));
         vm.prank(SUBMITTER);
         vm.assertEq(market.submitProofsOfWork(claims), 1, "mine, once");
         vm.assertEq(market.getSession(theirs).tokensUsed, 0, "theirs untouched");
