@@ -196,6 +196,48 @@ async fn cancelling_a_proof_kills_its_worker() {
 }
 
 #[tokio::test]
+async fn one_proof_is_made_at_a_time() {
+    let refusal = FromWorker::Failed { id: None, code: "guest".into(), message: String::new() };
+    let script = "cd \"$(dirname \"$0\")\"; mkdir busy || touch overlap; say hello; sleep 0.1; rmdir busy; say failed; exec sleep 60";
+    let fake = Fake::new(script).with("failed", &refusal, b"");
+    let prover = fake.prover();
+    let prove = || prover.prove(sample_request());
+    let outcomes = tokio::join!(prove(), prove(), prove(), prove());
+    for outcome in [outcomes.0, outcomes.1, outcomes.2, outcomes.3] {
+        assert_error!(outcome.unwrap_err(), Error::Refused { .. });
+    }
+    assert!(!fake.folder.path().join("overlap").exists());
+}
+
+#[tokio::test]
+async fn a_prover_that_dies_is_not_restarted_at_once() {
+    let fake = Fake::new("exit 5");
+    let prover = fake.prover();
+    let mut took = Vec::new();
+    for _ in 0..3 {
+        let started = std::time::Instant::now();
+        assert_error!(prover.prove(sample_request()).await.unwrap_err(), Error::Crashed { .. });
+        took.push(started.elapsed());
+    }
+    assert!(took[1] >= Duration::from_millis(250) && took[2] >= Duration::from_millis(500), "{took:?}");
+}
+
+#[tokio::test]
+async fn only_a_claim_near_its_deadline_runs_at_normal_priority() {
+    let hours = Duration::from_hours(1);
+    let soon = Duration::from_mins(1);
+    for (deadline, nice) in [(None, 10), (Some(hours), 10), (Some(soon), 0)] {
+        let fake = Fake::new("cd \"$(dirname \"$0\")\"; say hello; head -c 200 > request; exit 5");
+        let mut request = sample_request();
+        request.deadline = deadline.map(|left| std::time::SystemTime::now() + left);
+        assert_error!(fake.prover().prove(request).await.unwrap_err(), Error::Crashed { .. });
+        let asked = std::fs::read(fake.folder.path().join("request")).unwrap();
+        let asked = String::from_utf8_lossy(&asked);
+        assert!(asked.contains(&format!("\"nice\":{nice},")), "{asked}");
+    }
+}
+
+#[tokio::test]
 async fn the_self_test_names_a_missing_prover_and_its_remedy() {
     let prover: Arc<dyn Prover> = Arc::new(Process::new(Options::new("/nowhere/milepost-prover")));
     let mut status = milepost_prover::watch(prover, None);

@@ -14,7 +14,7 @@ use crate::process::Options;
 use crate::protocol::{FromWorker, PROTOCOL, ToWorker, VERSION, receive, send};
 
 /// What a worker may know of this process's environment. Keys and tokens are not among it.
-const PASSED_ON: &[&str] = &["PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "RISC0_DEV_MODE", "RUST_BACKTRACE"];
+const PASSED_ON: &[&str] = &["PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "RUST_BACKTRACE"];
 
 /// How much of a worker's error output is kept.
 const STDERR_TAIL: usize = 4 << 10;
