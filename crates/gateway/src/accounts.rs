@@ -70,7 +70,7 @@ impl Host {
         }
     }
 
-    /// The caller's account, opened if this is its first use. `model` is the digest of the model asked for, if one was.
+    /// The caller's account, opened if this is its first use (that of a request without any session: with its turn). `model` is the digest of the model asked for, if one was.
     pub(crate) async fn resolve(&self, caller: &Caller, model: Option<Digest>) -> Result<Resolved, Error> {
         let loaded = model.unwrap_or_else(|| Digest(self.engines[0].model().digest));
         match self.target(caller)? {
@@ -84,8 +84,8 @@ impl Host {
             Target::Nobody => {
                 let reason = "the request names no job (job_id or session_id): tokens are counted but nobody is charged".to_owned();
                 self.allow_unbilled(&reason)?;
-                let id = self.fresh_account(loaded).await?;
-                // Nobody can name it again, so it needs no place among the sessions.
+                let id = fresh_account();
+                // Nobody can name it again, so it needs no place among the sessions, and is opened with its only turn.
                 Ok(Resolved { id, session: Session::new(id, self.now()), unbilled: Some(reason), ephemeral: true })
             }
         }
@@ -210,19 +210,13 @@ impl Host {
         Ok(id)
     }
 
-    async fn fresh_account(&self, model: Digest) -> Result<AccountId, Error> {
-        let mut name = [0; 32];
-        name[..8].copy_from_slice(&EPHEMERAL_PREFIX);
-        name[8..].copy_from_slice(&rand::random::<[u8; 24]>());
-        let id = AccountId::Free(Digest(name));
-        self.open_free(id, model).await?;
-        Ok(id)
+    /// How an account that nobody pays for is opened.
+    pub(crate) fn free(&self, id: AccountId, model: Digest) -> OpenAccount {
+        OpenAccount { id, terms: None, salt: Salt::default(), model, threshold: self.config.checkpoint_threshold, at: self.now() }
     }
 
     async fn open_free(&self, id: AccountId, model: Digest) -> Result<(), Error> {
-        let open =
-            OpenAccount { id, terms: None, salt: Salt::default(), model, threshold: self.config.checkpoint_threshold, at: self.now() };
-        match self.open(open).await {
+        match self.open(self.free(id, model)).await {
             Ok(_) => Ok(()),
             Err(Refusal::WrongSalt) => Err(Error::Internal { reason: "a free account has no salt to be wrong".into() }),
             Err(Refusal::Other(error)) => Err(error),
@@ -244,6 +238,14 @@ impl Host {
 enum Refusal {
     WrongSalt,
     Other(Error),
+}
+
+/// A name that no label has.
+fn fresh_account() -> AccountId {
+    let mut name = [0; 32];
+    name[..8].copy_from_slice(&EPHEMERAL_PREFIX);
+    name[8..].copy_from_slice(&rand::random::<[u8; 24]>());
+    AccountId::Free(Digest(name))
 }
 
 /// Whether the account was made for one request alone.
@@ -296,6 +298,7 @@ mod tests {
         assert_ne!(one, label_digest("b", &model, Some(0)));
         assert_ne!(one, label_digest("a", &Digest([2; 32]), Some(0)));
         assert_ne!(one, label_digest("a", &model, Some(1)));
+        assert!(is_ephemeral(fresh_account()));
         assert!(!is_ephemeral(AccountId::Free(one)));
         assert!(!is_ephemeral(AccountId::Job(JobId(0))));
     }

@@ -49,6 +49,8 @@ pub struct GatewayConfig {
     pub prefill_grace: u64,
     /// Seconds after which a turn ends whose client takes nothing any more.
     pub stall_seconds: u64,
+    /// Seconds after which a turn fails whose engine gives no token though it may.
+    pub engine_stall_seconds: u64,
     /// Seconds for which a turn waits for a voucher, for a claim to land or for the rate cap, before it ends as `escrow`.
     pub top_up_seconds: u64,
     /// Seconds in which a session may resume after its last socket closed.
@@ -96,6 +98,7 @@ impl Default for GatewayConfig {
             prefill_ratio: 50,
             prefill_grace: 131_072,
             stall_seconds: 120,
+            engine_stall_seconds: 300,
             top_up_seconds: 30,
             socket_grace_seconds: 60,
             idle_seconds: 900,
@@ -123,6 +126,7 @@ impl GatewayConfig {
             ("default_max_tokens", u64::from(self.default_max_tokens)),
             ("max_body_bytes", self.max_body_bytes as u64),
             ("stall_seconds", self.stall_seconds),
+            ("engine_stall_seconds", self.engine_stall_seconds),
             ("token_seconds", self.token_seconds),
             ("max_sockets", self.max_sockets as u64),
             ("max_unbilled_running", self.max_unbilled_running as u64),
@@ -146,6 +150,10 @@ impl GatewayConfig {
 
     pub(crate) fn stall(&self) -> Duration {
         Duration::from_secs(self.stall_seconds)
+    }
+
+    pub(crate) fn engine_stall(&self) -> Duration {
+        Duration::from_secs(self.engine_stall_seconds)
     }
 
     pub(crate) fn top_up(&self) -> Duration {

@@ -2,27 +2,26 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use milepost_inference::Engine;
-use milepost_ledger::{AccountId, AccountRecord, Digest, EndReason, Event, Phase, SessionEnd, TokenId, TurnRecord, TurnState, UnixSeconds};
-use milepost_ledger_db::{Blob, Change, Error as DbError, LedgerDb};
+use milepost_ledger::{AccountId, AccountRecord, Digest, EndReason, Event, SessionEnd, TokenId, TurnRecord, TurnState, UnixSeconds};
+use milepost_ledger_db::{Blob, Error as DbError, LedgerDb};
 use milepost_statement::SigningKey;
-use tokio::sync::{Semaphore, broadcast, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
 
-use crate::accounts::is_ephemeral;
+use crate::accounts::Target;
 use crate::auth::Keys;
 use crate::config::{AuthMode, GatewayConfig};
 use crate::deps::{BuildInfo, Clock, Deps, Jobs, Readiness};
 use crate::error::Error;
 use crate::request::{Caller, GenerateRequest, Input};
-use crate::session::{Idle, Session};
+use crate::session::Session;
 use crate::sync::lock;
 use crate::turn::live::LiveTurn;
 use crate::turn::reader::{Acks, TurnStream, Waiting};
 use crate::turn::replay::{engine_by_digest, replay};
-use crate::turn::run::{Run, announce};
+use crate::turn::run::Run;
 
 /// Names of what the gateway keeps in the database beside the ledger.
 const TOKEN_SECRET: &str = "gateway/token-secret";
@@ -37,12 +36,6 @@ const RETRY_LOOKBACK: u32 = 8;
 /// Seconds after which a retry without a key is taken for a new request. OpenAI's clients give up within ten minutes.
 const RETRY_SECONDS: u64 = 900;
 
-/// Free accounts forgotten in one batch at the start; there may be very many.
-const RETIRED_AT_ONCE: usize = 1_000;
-
-/// How often idle sessions are looked for.
-const SWEEP_EVERY: Duration = Duration::from_secs(5);
-
 /// The doors' shared state. Made by [`Host::new`], used as `Arc<Host>`.
 pub struct Host {
     pub(crate) config: GatewayConfig,
@@ -56,14 +49,14 @@ pub struct Host {
     pub(crate) render_metrics: Arc<dyn Fn() -> String + Send + Sync>,
     clock: Arc<dyn Clock>,
     pub(crate) keys: Keys,
-    sessions: Mutex<HashMap<AccountId, Arc<Session>>>,
+    pub(crate) sessions: Mutex<HashMap<AccountId, Arc<Session>>>,
     pub(crate) labels: Mutex<HashMap<Digest, AccountId>>,
-    live: Mutex<HashMap<(AccountId, String), Arc<LiveTurn>>>,
+    pub(crate) live: Mutex<HashMap<(AccountId, String), Arc<LiveTurn>>>,
     pub(crate) unbilled: Arc<Semaphore>,
     pub(crate) sockets: Arc<Semaphore>,
-    draining: watch::Sender<bool>,
+    pub(crate) draining: watch::Sender<bool>,
     failed: watch::Sender<Option<String>>,
-    turns: TaskTracker,
+    pub(crate) turns: TaskTracker,
 }
 
 impl std::fmt::Debug for Host {
@@ -108,46 +101,6 @@ impl Host {
         }))
     }
 
-    /// Ends what a crash left running: active turns as *interrupted*, accounts of single requests altogether. Answers how many
-    /// turns were found. Call before serving.
-    pub async fn recover(&self) -> Result<usize, Error> {
-        let now = self.now();
-        let mut interrupted = 0;
-        let mut forgotten = Vec::new();
-        for record in self.db.accounts()? {
-            let account = record.id;
-            let mut events = Vec::new();
-            if record.active.is_some() {
-                interrupted += 1;
-                events.push(Event::EndTurn { account, reason: EndReason::Interrupted, at: now });
-            }
-            if is_ephemeral(account) {
-                if record.phase == Phase::Open {
-                    events.push(Event::EndSession { account, reason: SessionEnd::ByHost, at: now });
-                }
-                forgotten.push(account);
-            } else if matches!(account, AccountId::Free(_)) && record.phase != Phase::Open {
-                forgotten.push(account);
-            }
-            if !events.is_empty() {
-                self.db.apply(events).await.map_err(|error| self.storage_failed(error))?;
-            }
-            if record.phase == Phase::Open && account.job().is_some() {
-                let session = self.session(account);
-                if self.db.meta(&depositor_name(account))?.is_some() {
-                    session.opened_by_depositor();
-                }
-            }
-        }
-        for accounts in forgotten.chunks(RETIRED_AT_ONCE) {
-            self.db.apply(accounts.iter().map(|account| Event::Retire { account: *account }).collect()).await.map_err(|error| self.storage_failed(error))?;
-        }
-        if interrupted > 0 {
-            tracing::warn!(event = "turns_interrupted", turns = interrupted, "turns cut by the last end of the process were closed; their tokens stay collectable");
-        }
-        Ok(interrupted)
-    }
-
     /// Answers a request: generates, joins what is generating under the same key, or replays what was generated.
     pub async fn generate(self: &Arc<Self>, caller: Caller, request: GenerateRequest, acks: Acks) -> Result<TurnStream, Error> {
         let door = caller.door.as_str();
@@ -162,6 +115,8 @@ impl Host {
         if request.input == Input::Resume {
             return self.resume(&caller, &request, acks).await;
         }
+        // Who may not spend the job costs no work.
+        self.target(&caller)?;
         let engine = self.engine(&request.model)?;
         let prompt = encode(engine.as_ref(), &request.input)?;
         let body = request.body_digest()?;
@@ -193,10 +148,10 @@ impl Host {
                     prompt: prompt.clone(),
                     door: caller.door,
                 };
-                let host = Arc::clone(self);
+                let leave = Leave { host: Arc::clone(self), turn };
                 self.turns.spawn(async move {
                     run.run().await;
-                    lock(&host.live).remove(&(turn.account, turn.request.clone()));
+                    drop(leave);
                 });
             }
             if let Some(stream) = waiting.started(None, &request.stop, acks).await? {
@@ -207,9 +162,12 @@ impl Host {
     }
 
     async fn resume(self: &Arc<Self>, caller: &Caller, request: &GenerateRequest, acks: Acks) -> Result<TurnStream, Error> {
+        let id = request.request_id.clone().unwrap_or_default();
+        if self.target(caller)? == Target::Nobody {
+            return Err(Error::UnknownRequest { request: id });
+        }
         let resolved = self.resolve(caller, None).await?;
         resolved.session.touch(self.now());
-        let id = request.request_id.clone().unwrap_or_default();
         for _ in 0..MAX_SUPERSEDED {
             let Some(waiting) = self.known(resolved.id, &id, None, resolved.unbilled.clone()).await? else { break };
             if let Some(stream) = waiting.started(request.resume_from, &request.stop, acks).await? {
@@ -389,99 +347,23 @@ impl Host {
         Ok(())
     }
 
-    /// Looks for sessions whose grace or idle time is over: a depositor's is ended, a free one forgotten.
-    pub async fn sweep(&self) -> Result<(), Error> {
-        let now = self.now();
-        let sessions: Vec<_> = lock(&self.sessions).values().cloned().collect();
-        for session in sessions {
-            if session.idle(now, &self.config) == Idle::No || !self.running(session.id).is_empty() {
-                continue;
-            }
-            match session.id {
-                AccountId::Job(_) if session.is_by_depositor() && self.config.end_idle_sessions => {
-                    self.end_session(session.id, SessionEnd::Idle).await?;
-                }
-                AccountId::Job(_) => {}
-                AccountId::Free(_) => {
-                    lock(&self.labels).retain(|_, id| *id != session.id);
-                    let account = session.id;
-                    let events = vec![Event::EndSession { account, reason: SessionEnd::Idle, at: now }, Event::Retire { account }];
-                    match self.db.apply(events).await {
-                        Ok(_) | Err(DbError::Refused(_)) => {}
-                        Err(error) => return Err(self.storage_failed(error)),
-                    }
-                }
-            }
-            lock(&self.sessions).remove(&session.id);
-        }
-        metrics::gauge!("milepost_sessions").set(count(lock(&self.sessions).len()));
-        metrics::gauge!("milepost_turns_live").set(count(self.live_turns()));
-        Ok(())
-    }
-
-    /// Passes changes of accounts on to turns and sockets, and looks for idle sessions, until the database stops. Wiring runs it
-    /// beside the server; [`crate::serve`] does.
-    pub async fn housekeeping(self: Arc<Self>) {
-        let mut changes = self.db.subscribe();
-        let mut sweep = tokio::time::interval(SWEEP_EVERY);
-        sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                change = changes.recv() => match change {
-                    Ok(change) => self.changed(change),
-                    Err(broadcast::error::RecvError::Lagged(_)) => {
-                        // What was missed is in the accounts: every turn looks at its own.
-                        lock(&self.live).values().for_each(|turn| turn.account_changed());
-                    }
-                    Err(broadcast::error::RecvError::Closed) => return,
-                },
-                _ = sweep.tick() => if let Err(error) = self.sweep().await {
-                    tracing::error!(event = "sweep_failed", %error, "idle sessions could not be ended");
-                },
-            }
-        }
-    }
-
-    fn changed(&self, change: Change) {
-        let ending = change.phase != Phase::Open;
-        for turn in self.running(change.account) {
-            // A turn knows its own commits; a claim that landed, or an end, it does not.
-            if turn.landed(change.positions.landed) || ending {
-                turn.account_changed();
-            }
-        }
-        if let Some(session) = self.known_session(change.account) {
-            announce(&session, &change.phase, change.sealed.into_iter().map(Arc::new).collect());
-        }
-    }
-
-    /// Stops admitting, waits for running turns, interrupts those that take too long, and answers how many were.
-    pub async fn drain(&self) -> usize {
-        self.draining.send_replace(true);
-        self.turns.close();
-        tracing::info!(event = "draining", turns = self.live_turns(), "draining");
-        let finished = tokio::time::timeout(Duration::from_secs(self.config.drain_seconds), self.turns.wait()).await;
-        if finished.is_ok() {
-            return 0;
-        }
-        let cut: Vec<_> = lock(&self.live).values().cloned().collect();
-        for turn in &cut {
-            turn.cancel(EndReason::Interrupted);
-        }
-        // A commit ends with the disk, one way or the other.
-        self.turns.wait().await;
-        cut.len()
-    }
-
     /// Whether the host is draining, for sockets that should say goodbye.
     pub(crate) fn watch_draining(&self) -> watch::Receiver<bool> {
         self.draining.subscribe()
     }
 }
 
-#[allow(clippy::cast_precision_loss)] // a gauge
-fn count(number: usize) -> f64 {
-    number as f64
+/// Takes a turn out of the live ones, whatever became of the task that ran it: readers must not wait for one that is gone.
+struct Leave {
+    host: Arc<Host>,
+    turn: Arc<LiveTurn>,
+}
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        self.turn.abandon();
+        lock(&self.host.live).remove(&(self.turn.account, self.turn.request.clone()));
+    }
 }
 
 fn encode(engine: &dyn Engine, input: &Input) -> Result<Vec<TokenId>, Error> {
@@ -504,7 +386,8 @@ fn fresh_request_id() -> String {
     format!("req-{}", hex::encode(rand::random::<[u8; 12]>()))
 }
 
-fn depositor_name(account: AccountId) -> String {
+/// Name under which it is kept that the depositor opened an account.
+pub(crate) fn depositor_name(account: AccountId) -> String {
     format!("gateway/by-depositor/{account}")
 }
 

@@ -39,6 +39,7 @@ mod doors;
 mod error;
 mod fields;
 mod host;
+mod housekeeping;
 mod opening;
 mod receipt;
 mod request;

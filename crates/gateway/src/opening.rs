@@ -170,6 +170,7 @@ impl Host {
             "chain_id": self.chain_of(record),
             "marketplace": record.terms.as_ref().map_or(Address::ZERO, |terms| terms.marketplace),
             "model": model,
+            "phase": phase_name(&record.phase),
             "metered": record.positions.metered,
             "sealed": record.positions.sealed,
             "billed": record.terms.is_some(),

@@ -102,6 +102,27 @@ impl LiveTurn {
         self.record(|log| log.outcome = Some(Outcome::Refused(error)));
     }
 
+    /// Ends a turn whose task is gone without having said how. Does nothing to one that has ended.
+    pub(crate) fn abandon(&self) {
+        if self.look(|log| log.outcome.is_some()) {
+            return;
+        }
+        let error = Error::Internal { reason: "the task that ran this request is gone; what was delivered stays valid".into() };
+        self.record(|log| {
+            log.outcome = Some(match &log.started {
+                None => Outcome::Refused(error),
+                Some(started) => Outcome::Ended(Arc::new(Ended {
+                    reason: EndReason::EngineFailed,
+                    error: Some(error),
+                    end: TokenSeq(started.start.0 + log.tokens.len() as u64),
+                    cached: 0,
+                    left: None,
+                    receipt: None,
+                })),
+            });
+        });
+    }
+
     pub(crate) fn watch(&self) -> watch::Receiver<u64> {
         self.version.subscribe()
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use milepost_inference::{Budget, Engine, Generation, Request, Sampled};
 use milepost_ledger::{
-    AccountId, AccountRecord, Bound, EndReason, Error as Refused, Event, Phase, Sampler, SessionEnd, StartTurn, TokenCount, TokenId, TokenSeq,
+    AccountId, AccountRecord, Bound, Digest, EndReason, Error as Refused, Event, Phase, Sampler, SessionEnd, StartTurn, TokenCount, TokenId, TokenSeq,
 };
 use milepost_ledger_db::{Blob, Error as DbError};
 use milepost_statement::prompt_digest;
@@ -102,20 +102,15 @@ impl Run {
     async fn start(&self) -> Result<Option<Metering>, Error> {
         let host = &self.host;
         let account = self.resolved.id;
-        let record = host.db.account(account)?.ok_or_else(|| Error::Internal { reason: format!("account {account} vanished") })?;
-        host.check_open(&record)?;
-        self.resolved.session.check_prefill(record.positions.metered.0, &host.config)?;
-        let admission = record.admissible(host.now(), &host.config.limits());
-        if admission.tokens == TokenCount::ZERO {
-            let job = account.job().unwrap_or_default();
-            return Err(match admission.bound {
-                bound @ (Bound::RateCap | Bound::Proving | Bound::AtRisk) => Error::RateLimited {
-                    reason: format!("job {job} may not run further ahead of its claims for now (bound: {bound:?})"),
-                    retry_after: RETRY_AFTER,
-                },
-                bound => Error::Escrow { job, bound, left: 0 },
-            });
-        }
+        let mut events = Vec::new();
+        let salt = if self.resolved.ephemeral {
+            let open = host.free(account, Digest(self.engine.model().digest));
+            let salt = open.salt;
+            events.push(Event::Open(Box::new(open)));
+            salt
+        } else {
+            self.admit()?.salt
+        };
         let mut sampler = self.request.sampler;
         if !self.request.seeded {
             sampler.seed = rand::random();
@@ -134,7 +129,7 @@ impl Run {
             account,
             request: self.turn.request.clone(),
             body: self.turn.body,
-            prompt: prompt_digest(&record.salt, &self.prompt),
+            prompt: prompt_digest(&salt, &self.prompt),
             prompt_tokens,
             sampler: Sampler {
                 temperature: sampler.temperature,
@@ -145,7 +140,8 @@ impl Run {
             },
             at: host.now(),
         };
-        let committed = match host.db.apply(vec![Event::StartTurn(Box::new(start))]).await {
+        events.push(Event::StartTurn(Box::new(start)));
+        let committed = match host.db.apply(events).await {
             Ok(committed) => committed,
             Err(DbError::Refused(Refused::RequestExists { .. })) => return Ok(None),
             Err(DbError::Refused(Refused::Busy { .. })) => {
@@ -175,6 +171,26 @@ impl Run {
         Ok(Some(Metering { account, number, start, generation, budget, record, done: 0 }))
     }
 
+    /// The account, if it may begin another turn.
+    fn admit(&self) -> Result<AccountRecord, Error> {
+        let (host, account) = (&self.host, self.resolved.id);
+        let record = host.account(account)?;
+        host.check_open(&record)?;
+        self.resolved.session.check_prefill(record.positions.metered.0, &host.config)?;
+        let admission = record.admissible(host.now(), &host.config.limits());
+        if admission.tokens > TokenCount::ZERO {
+            return Ok(record);
+        }
+        let job = account.job().unwrap_or_default();
+        Err(match admission.bound {
+            bound @ (Bound::RateCap | Bound::Proving | Bound::AtRisk) => Error::RateLimited {
+                reason: format!("job {job} may not run further ahead of its claims for now (bound: {bound:?})"),
+                retry_after: RETRY_AFTER,
+            },
+            bound => Error::Escrow { job, bound, left: 0 },
+        })
+    }
+
     /// The metering loop: as many samples as there are, one commit, then delivery. The only place that reports tokens.
     async fn meter(&self, metering: &mut Metering) -> Stop {
         let host = &self.host;
@@ -195,8 +211,8 @@ impl Run {
                     }
                     _ => return EndReason::Escrow.into(),
                 }
-            } else {
-                starved = None;
+            } else if starved.take().is_some() {
+                progress = Instant::now();
             }
             let now_acked = self.turn.acked();
             if now_acked > acked {
@@ -217,8 +233,13 @@ impl Run {
                     }
                     progress + config.stall()
                 }
-                // Running: the engine's next token comes, or its failure.
-                None => Instant::now() + config.stall(),
+                None => {
+                    if progress.elapsed() >= config.engine_stall() {
+                        let reason = format!("no token came for {} s", config.engine_stall_seconds);
+                        return Stop { reason: EndReason::EngineFailed, error: Some(Error::EngineFailed { reason }) };
+                    }
+                    progress + config.engine_stall()
+                }
             };
             let first = tokio::select! {
                 biased;
@@ -412,7 +433,7 @@ pub(crate) fn announce(resolved_session: &crate::session::Session, phase: &Phase
         resolved_session.tell(Notice::Sealed(seal));
     }
     if let Phase::Ending { reason, .. } = phase {
-        resolved_session.tell(Notice::Ended(session_end(*reason)));
+        resolved_session.tell_end(session_end(*reason));
     }
 }
 

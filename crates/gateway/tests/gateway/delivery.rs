@@ -133,6 +133,16 @@ async fn an_engine_that_panics_fails_the_request_with_its_count_and_serves_the_n
 }
 
 #[tokio::test]
+async fn an_engine_that_gives_nothing_more_fails_the_request_in_time() {
+    let mut setup = Setup::default().answers(None);
+    (setup.engine.fault, setup.config.engine_stall_seconds) = (Some(Fault::StallAt(11)), 1);
+    let node = Node::start(setup).await;
+    let (status, failed) = node.post("/v1/inference", &ask(1, "x", 100)).await;
+    assert_eq!((status, &failed["error_type"], &failed["progress"]["tokens_used"]), (500, &json!("engine_failed"), &json!(10)));
+    assert_eq!(node.post("/v1/inference", &ask(1, "y", 20)).await.1["tokens_used"], 20);
+}
+
+#[tokio::test]
 async fn an_engine_failure_in_a_stream_is_an_error_in_every_shape() {
     for (path, chat) in [("/v1/inference", false), ("/v1/chat/completions", true)] {
         let mut setup = Setup::default().answers(None);

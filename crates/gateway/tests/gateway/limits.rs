@@ -155,6 +155,8 @@ async fn those_who_do_not_pay_cannot_crowd_out_those_who_do() {
     let label = |name: &str| json!({ "model": "scripted", "prompt": "x", "max_tokens": 5, "session_id": name });
     let (status, refused) = node.post("/v1/inference", &ask(serde_json::Value::Null, "x", 5)).await;
     assert_eq!((status, &refused["error_type"]), (429, &json!("rate_limit_exceeded")));
+    let loaded = node.db.query(|ledger| ledger.accounts().count()).await.expect("asked");
+    assert_eq!(loaded, 1, "a refused request opens no account");
     assert_eq!(node.post("/v1/inference", &label("another")).await.0, 429, "as many labels as may be");
     assert_eq!(node.post("/v1/inference", &ask(7, "x", 5)).await.0, 200);
 }
