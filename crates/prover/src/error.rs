@@ -118,9 +118,9 @@ impl Error {
     /// What an operator should do.
     pub fn advice(&self) -> &'static str {
         match self {
-            Self::Absent { .. } => "install milepost-prover beside milepost, or set prover.path to where it is",
+            Self::Absent { .. } => "install milepost-prover beside milepost, or set prover.program to where it is",
             Self::NotExecutable { .. } => "make it executable (chmod +x) and check that it was built for this machine",
-            Self::NotAProver { .. } => "set prover.path to the program milepost-prover of this release",
+            Self::NotAProver { .. } => "set prover.program to the program milepost-prover of this release",
             Self::WrongVersion { .. } | Self::WrongImage { .. } => "deploy milepost and milepost-prover from the same release",
             Self::Crashed { .. } => "read what it wrote last; killed by signal 9 mostly means that memory ran out (a proof needs 0.2 to 1 GB)",
             Self::Hung { .. } => "check the machine's load and memory; the claim is proven again",

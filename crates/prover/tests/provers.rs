@@ -49,7 +49,7 @@ impl Fake {
     }
 
     async fn error(&self) -> Error {
-        self.prover().prove(sample_request()).await.expect_err("a fake has no proof")
+        self.prover().prove(sample_request()).await.expect_err("a receipt that does not hold was returned as a proof")
     }
 }
 
@@ -244,7 +244,7 @@ async fn the_self_test_names_a_missing_prover_and_its_remedy() {
     let failed = status.wait_for(|status| matches!(status, Status::Failed { .. })).await.unwrap().clone();
     let Status::Failed { code, message, advice } = failed else { unreachable!() };
     assert_eq!(code, "MP-P-001");
-    assert!(message.contains("/nowhere/milepost-prover") && advice.contains("prover.path"));
+    assert!(message.contains("/nowhere/milepost-prover") && advice.contains("prover.program"));
 }
 
 #[tokio::test]
@@ -295,6 +295,6 @@ async fn development_mode_is_refused_before_anything_else() {
         let mut inner = Command::new(std::env::current_exe().unwrap());
         let run = inner.args(["--exact", NAME]).env("MILEPOST_TEST_INNER", "1").env("RISC0_DEV_MODE", value).output().unwrap();
         let out = String::from_utf8_lossy(&run.stdout);
-        assert!(run.status.success() && out.contains("1 passed"), "{value}: {out}");
+        assert!(run.status.success() && out.contains("1 passed"), "development mode was not refused ({value}): {out}");
     }
 }
