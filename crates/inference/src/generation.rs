@@ -188,14 +188,14 @@ mod tests {
     #[test]
     fn a_failure_arrives_after_the_tokens_even_through_a_full_channel() {
         let (mut outlet, mut generation) = generation(3, Waker::noop().clone());
-        for id in 0..CHANNEL_TOKENS as u32 {
+        for id in (0..).take(CHANNEL_TOKENS) {
             assert!(outlet.has_room());
             outlet.deliver(sampled(id));
         }
         assert!(!outlet.has_room());
         let error = Error::EngineFailed { reason: "test".into() };
         outlet.fail(error.clone());
-        for id in 0..CHANNEL_TOKENS as u32 {
+        for id in (0..).take(CHANNEL_TOKENS) {
             assert_eq!(generation.try_next(), Some(Ok(sampled(id))));
         }
         assert_eq!(generation.try_next(), Some(Err(error)));

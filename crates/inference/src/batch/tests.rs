@@ -287,7 +287,7 @@ async fn a_session_reuses_its_prefix_and_no_other_does() {
     assert_eq!(run(second.clone(), 0).await.1, 0, "no session");
     assert_eq!(run(second, 7).await.1, evaluated as u64);
     assert_eq!(run(prompt.clone(), 7).await, (answer, prompt.len() as u64 - 1), "the last token is always evaluated");
-    assert_eq!(engine.stats().reused_prefix_tokens as usize, evaluated + prompt.len() - 1);
+    assert_eq!(engine.stats().reused_prefix_tokens, (evaluated + prompt.len() - 1) as u64);
 }
 
 #[tokio::test]

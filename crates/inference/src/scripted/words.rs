@@ -25,7 +25,11 @@ const EMOJI: [&str; 8] = ["🦀", "🚀", "🪙", "🧾", "🛣️", "🐎", "�
 
 /// Number of ids.
 pub(super) fn vocabulary() -> u32 {
-    WORDS + LIST.len() as u32
+    WORDS + words()
+}
+
+fn words() -> u32 {
+    u32::try_from(LIST.len()).expect("a short list")
 }
 
 /// The bytes of an id.
@@ -64,7 +68,7 @@ pub(super) fn pick(hash: &[u8; 32]) -> Vec<TokenId> {
         let emoji = EMOJI[usize::from(hash[1]) % EMOJI.len()];
         std::iter::once(b' ').chain(emoji.bytes()).map(byte).collect()
     } else {
-        vec![WORDS + TokenId::from(hash[1]) % LIST.len() as TokenId]
+        vec![WORDS + TokenId::from(hash[1]) % words()]
     }
 }
 
