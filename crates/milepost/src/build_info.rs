@@ -4,21 +4,21 @@ use serde::Serialize;
 
 /// What `--version`, `GET /v1/version`, the startup log and a metric tell.
 #[derive(Clone, Debug, Serialize)]
-pub struct BuildInfo {
+pub(crate) struct BuildInfo {
     /// Version of the workspace.
-    pub version: &'static str,
+    pub(crate) version: &'static str,
     /// Git commit, with `-dirty` if the tree was changed.
-    pub commit: &'static str,
+    pub(crate) commit: &'static str,
     /// Build time, Unix seconds.
-    pub built: u64,
+    pub(crate) built: u64,
     /// Features that shape what this program can do.
-    pub features: Vec<&'static str>,
+    pub(crate) features: Vec<&'static str>,
     /// Image id of the guest whose proofs it accepts.
-    pub image_id: String,
+    pub(crate) image_id: String,
 }
 
 /// This program's stamp.
-pub fn build_info() -> BuildInfo {
+pub(crate) fn build_info() -> BuildInfo {
     let mut features = Vec::new();
     for (name, on) in [("rocksdb", cfg!(feature = "rocksdb")), ("llama", cfg!(feature = "llama")), ("stark", cfg!(feature = "stark"))] {
         if on {
@@ -35,6 +35,6 @@ pub fn build_info() -> BuildInfo {
 }
 
 /// The stamp in one line.
-pub fn version_line() -> &'static str {
+pub(crate) fn version_line() -> &'static str {
     concat!(env!("CARGO_PKG_VERSION"), " (commit ", env!("MILEPOST_COMMIT"), ", built ", env!("MILEPOST_BUILT"), ")")
 }

@@ -8,10 +8,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Node, free_port, scripted_on};
-use milepost_client::{Amount, ChatRequest, OpenRequest, Session, Wallet};
-use milepost_statement::{Address, Digest};
-use milepost_test_support::{ChainOptions, DeployOptions, Deployment, DevChain, Mining};
+use common::Node;
+use common::ground::Ground;
+use milepost_client::ChatRequest;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::sync::Mutex;
@@ -47,74 +46,23 @@ const STATES: &[&str] = &[
 /// The node, taken away while it is dead.
 type Shared = Arc<Mutex<Option<Node>>>;
 
-struct Ground {
-    chain: DevChain,
-    contracts: Deployment,
-    data: tempfile::TempDir,
-    port: u16,
-}
-
-impl Ground {
-    async fn new() -> Self {
-        let chain = DevChain::start(ChainOptions { mining: Mining::Automatic, ..ChainOptions::default() }).await.expect("a chain");
-        let port = free_port();
-        let model = milepost_inference::scripted::digest();
-        let options = DeployOptions { model: model.into(), api_url: format!("http://127.0.0.1:{port}"), ..DeployOptions::default() };
-        let contracts = chain.deploy(options).await.expect("contracts");
-        let _: serde_json::Value = chain.request("evm_setIntervalMining", (1_u64,)).await.expect("blocks come by themselves");
-        Self { chain, contracts, data: tempfile::tempdir().expect("a folder"), port }
+/// A paid session through whatever happens to the node: funded, two turns, closed, paid.
+async fn session(ground: &Ground, number: usize, file: &Path) -> u64 {
+    let mut session = ground.open(file).await;
+    while let Err(error) = session.authenticate(None).await {
+        assert!(matches!(error, milepost_client::Error::HostUnreachable { .. }), "session {number}: {error}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
-
-    fn settings(&self) -> Vec<(&'static str, String)> {
-        let mut settings = scripted_on(self.data.path());
-        settings.extend([
-            ("model.scripted_rate", "150".to_owned()),
-            ("prover.backend", "mock".to_owned()),
-            ("chain.rpc_url", self.chain.url().to_owned()),
-            ("chain.chain_id", "31337".to_owned()),
-            ("chain.marketplace", self.contracts.marketplace.to_string()),
-            ("chain.host", self.contracts.actors.host.address.to_string()),
-            ("chain.confirmations", "2".to_owned()),
-            ("chain.poll_ms", "100".to_owned()),
-            ("chain.claim_tokens", "100".to_owned()),
-        ]);
-        settings
+    for (turn, tokens) in [(0, 130), (1, 45)] {
+        let mut ask = ChatRequest::new("scripted", &format!("session {number}, turn {turn}: walk on"));
+        ask.max_tokens = tokens;
+        session.chat_ws(ask).await.unwrap_or_else(|error| panic!("session {number}, turn {turn}: {error}"));
     }
-
-    fn start(&self) -> Node {
-        let key = format!("0x{}", hex::encode(self.contracts.actors.submitter.key));
-        Node::start(self.port, &self.settings(), &[("HOST_PRIVATE_KEY", key), ("MILEPOST_LOG", "info,milepost_gateway=debug".to_owned())])
-    }
-
-    /// A paid session through whatever happens to the node: funded, two turns, closed, paid.
-    async fn session(&self, number: usize, file: &Path) -> u64 {
-        let wallet = Wallet::development(3).expect("a key");
-        let mut request = OpenRequest::new(
-            self.chain.url(),
-            Address(self.contracts.marketplace.into()),
-            Address(self.contracts.actors.host.address.into()),
-            Address(self.contracts.usdc.into()),
-            Amount(2_000_000),
-            Digest(milepost_inference::scripted::digest()),
-            file.to_owned(),
-        );
-        request.host_url = Some(format!("http://127.0.0.1:{}", self.port));
-        let mut session = Session::open(wallet, request).await.expect("funded");
-        while let Err(error) = session.authenticate(None).await {
-            assert!(matches!(error, milepost_client::Error::HostUnreachable { .. }), "session {number}: {error}");
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        for (turn, tokens) in [(0, 130), (1, 45)] {
-            let mut ask = ChatRequest::new("scripted", &format!("session {number}, turn {turn}: walk on"));
-            ask.max_tokens = tokens;
-            session.chat_ws(ask).await.unwrap_or_else(|error| panic!("session {number}, turn {turn}: {error}"));
-        }
-        session.close().await.unwrap_or_else(|error| panic!("session {number}: close: {error}"));
-        let paid = session.wait_paid(Duration::from_secs(180)).await.unwrap_or_else(|error| panic!("session {number}: payout: {error}"));
-        let held = session.transcript().end().0;
-        assert_eq!(paid.tokens.0, held, "session {number}: paid for exactly the tokens that the client holds");
-        held
-    }
+    session.close().await.unwrap_or_else(|error| panic!("session {number}: close: {error}"));
+    let paid = session.wait_paid(Duration::from_secs(180)).await.unwrap_or_else(|error| panic!("session {number}: payout: {error}"));
+    let held = session.transcript().end().0;
+    assert_eq!(paid.tokens.0, held, "session {number}: paid for exactly the tokens that the client holds");
+    held
 }
 
 /// Kills the node at chosen and at random instants until told to stop, starting it again each time; answers what was hit.
@@ -154,16 +102,15 @@ async fn reap(ground: Arc<Ground>, node: Shared, wanted: usize, seed: u64) -> BT
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_killed_at_any_instant_loses_nothing_and_is_paid_once() {
-    milepost_test_support::install_tls();
     let wanted = std::env::var("MILEPOST_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(QUICK_KILLS);
     let seed = std::env::var("MILEPOST_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
-    let ground = Arc::new(Ground::new().await);
+    let ground = Arc::new(Ground::new(&[("model.scripted_rate", "150"), ("chain.claim_tokens", "100")]).await);
     let node: Shared = Arc::new(Mutex::new(Some(ground.start())));
     let mut reaper = tokio::spawn(reap(Arc::clone(&ground), Arc::clone(&node), wanted, seed));
     let files = tempfile::tempdir().expect("a folder");
     let (mut sessions, mut tokens) = (0, 0);
     while !reaper.is_finished() {
-        tokens += ground.session(sessions, &files.path().join(format!("session-{sessions}.json"))).await;
+        tokens += session(&ground, sessions, &files.path().join(format!("session-{sessions}.json"))).await;
         sessions += 1;
     }
     let hits = (&mut reaper).await.expect("the reaper ends well");
@@ -178,27 +125,8 @@ async fn a_node_killed_at_any_instant_loses_nothing_and_is_paid_once() {
 
     // The host's own books, read from the disk by another process and compared with the chain.
     let last = node.lock().await.take().expect("a node");
-    let mut verdict = serde_json::Value::Null;
-    for _ in 0..60 {
-        verdict = ground.reconcile();
-        if verdict["verdict"] == "clean" {
-            break;
-        }
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
-    assert_eq!(verdict["verdict"], "clean", "{verdict:#}");
-    assert_eq!(verdict["jobs"].as_array().map(Vec::len), Some(sessions));
+    let books = ground.wait_clean().await;
+    assert_eq!(books["jobs"].as_array().map(Vec::len), Some(sessions));
     last.kill();
 }
 
-impl Ground {
-    fn reconcile(&self) -> serde_json::Value {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_milepost"));
-        command.args(["reconcile", "--json"]);
-        for (key, value) in self.settings() {
-            command.arg("--set").arg(format!("{key}={value}"));
-        }
-        let output = command.output().expect("reconcile runs");
-        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("reconcile: {error}: {}", String::from_utf8_lossy(&output.stderr)))
-    }
-}

@@ -11,7 +11,7 @@ use super::{Config, Secret};
 
 /// Why a configuration was refused.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// The file does not exist.
     #[error("configuration file {0} does not exist")]
     NoFile(PathBuf),
@@ -35,7 +35,7 @@ pub enum Error {
 const NOT_SETTINGS: &[&str] = &["MILEPOST_CACHE", "MILEPOST_LOG", "MILEPOST_CONFIG", "MILEPOST_MODEL"];
 
 /// Reads the configuration. `vars` is the environment; `overrides` are `section.key=value` pairs from flags.
-pub fn load(
+pub(crate) fn load(
     file: Option<&Path>,
     vars: impl Iterator<Item = (String, String)>,
     overrides: &[(String, String)],

@@ -16,25 +16,25 @@ use milepost_settlement::SettlementConfig;
 use serde::{Deserialize, Deserializer, Serialize};
 
 pub(crate) use load::load;
-pub use secret::Secret;
+pub(crate) use secret::Secret;
 
 /// Everything an operator can set.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Config {
+pub(crate) struct Config {
     /// Where the ledger lives and how the node is reached.
-    pub node: Node,
+    pub(crate) node: Node,
     /// The model.
-    pub model: Model,
+    pub(crate) model: Model,
     /// The chain, its contract and how claims are made; without `rpc_url` the node runs in log mode.
     #[serde(deserialize_with = "chain")]
-    pub chain: Option<SettlementConfig>,
+    pub(crate) chain: Option<SettlementConfig>,
     /// The submitter's key.
-    pub keys: Keys,
+    pub(crate) keys: Keys,
     /// The prover.
-    pub prover: ProverConfig,
+    pub(crate) prover: ProverConfig,
     /// The doors.
-    pub gateway: GatewayConfig,
+    pub(crate) gateway: GatewayConfig,
 }
 
 /// Chain id of Base Sepolia, the known node's default.
@@ -54,19 +54,19 @@ fn chain<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Settlement
 /// `[node]`
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Node {
+pub(crate) struct Node {
     /// Folder of the ledger's database; made if absent.
-    pub data: PathBuf,
+    pub(crate) data: PathBuf,
     /// Address of the doors.
-    pub listen: SocketAddr,
+    pub(crate) listen: SocketAddr,
     /// `rocksdb`, or `memory` (nothing survives: tours and tests only).
-    pub store: StoreKind,
+    pub(crate) store: StoreKind,
 }
 
 /// Which store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum StoreKind {
+pub(crate) enum StoreKind {
     /// RocksDB on disk.
     Rocksdb,
     /// Nothing survives the process.
@@ -76,31 +76,31 @@ pub enum StoreKind {
 /// `[model]`
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Model {
+pub(crate) struct Model {
     /// `llama`, or `scripted` (no model at all: tours and tests only).
-    pub engine: EngineKind,
+    pub(crate) engine: EngineKind,
     /// A GGUF file.
-    pub path: Option<PathBuf>,
+    pub(crate) path: Option<PathBuf>,
     /// Name under which it is offered; the file's stem by default.
-    pub name: Option<String>,
+    pub(crate) name: Option<String>,
     /// CPU threads; by default all but one, so that commits are never starved.
-    pub threads: Option<u32>,
+    pub(crate) threads: Option<u32>,
     /// Context of each sequence in tokens.
-    pub context: Option<u32>,
+    pub(crate) context: Option<u32>,
     /// Sequences decoded at once.
-    pub parallel: Option<u32>,
+    pub(crate) parallel: Option<u32>,
     /// Layers on the GPU.
-    pub gpu_layers: Option<u32>,
+    pub(crate) gpu_layers: Option<u32>,
     /// Tokens per second of the scripted engine.
-    pub scripted_rate: Option<u32>,
+    pub(crate) scripted_rate: Option<u32>,
     /// Tokens of each answer of the scripted engine; unset: until max_tokens.
-    pub scripted_tokens: Option<u32>,
+    pub(crate) scripted_tokens: Option<u32>,
 }
 
 /// Which engine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum EngineKind {
+pub(crate) enum EngineKind {
     /// llama.cpp in this process.
     #[default]
     Llama,
@@ -111,28 +111,28 @@ pub enum EngineKind {
 /// `[keys]`
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Keys {
+pub(crate) struct Keys {
     /// File with the submitter's private key in hexadecimal, readable by its owner only.
-    pub submitter_file: Option<PathBuf>,
+    pub(crate) submitter_file: Option<PathBuf>,
     /// The key itself; accepted from the environment only (`HOST_PRIVATE_KEY`).
     #[serde(skip_serializing)]
-    pub submitter: Option<Secret>,
+    pub(crate) submitter: Option<Secret>,
 }
 
 /// `[prover]`
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct ProverConfig {
+pub(crate) struct ProverConfig {
     /// `stark`, or `mock` (tests on chain id 31337 over loopback only).
-    pub backend: Backend,
+    pub(crate) backend: Backend,
     /// The program `milepost-prover`; by default the one beside this program.
-    pub program: Option<PathBuf>,
+    pub(crate) program: Option<PathBuf>,
 }
 
 /// Which proofs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Backend {
+pub(crate) enum Backend {
     /// Composite STARKs by `milepost-prover`.
     #[default]
     Stark,

@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 /// Text that shows as `***` and is wiped when dropped.
 #[derive(Clone, Deserialize)]
 #[serde(from = "String")]
-pub struct Secret(Zeroizing<String>);
+pub(crate) struct Secret(Zeroizing<String>);
 
 impl From<String> for Secret {
     fn from(text: String) -> Self {
@@ -16,7 +16,7 @@ impl From<String> for Secret {
 
 impl Secret {
     /// The text itself, for the one place that needs it.
-    pub fn expose(&self) -> &str {
+    pub(crate) fn expose(&self) -> &str {
         &self.0
     }
 }

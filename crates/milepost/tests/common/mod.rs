@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub)] // each test program uses a part of it
 
+pub mod ground;
+
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::Path;
