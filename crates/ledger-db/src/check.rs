@@ -4,7 +4,8 @@
 use std::fmt;
 
 use milepost_ledger::{
-    AccountId, AccountRecord, Address, ChainId, CheckpointRecord, Claim, ClaimId, ClaimState, Digest, Phase, Purpose, TokenSeq, TurnRecord, Tx, TxId,
+    AccountId, AccountRecord, Address, ChainId, CheckpointRecord, Claim, ClaimId, ClaimState, Digest, Phase, Purpose, TokenSeq, TurnRecord,
+    Tx, TxId,
 };
 use milepost_statement::{checkpoint_head, genesis_head, salt_commitment, turns_digest};
 use milepost_store::{Order, Range, Table, entries};
@@ -182,25 +183,28 @@ fn check_links(rows: &Rows, links: &Links, known: &mut Option<AccountId>, report
         }
     }
     if let Some(claim) = links.claim
-        && !is_there(rows.claim(claim))
+        && !is_there(&rows.claim(claim))
     {
         report.add(Problem::Missing { what: format!("claim {claim}"), named_by: "its transaction" });
     }
     if let Some(id) = links.tx
-        && !is_there(rows.tx(id))
+        && !is_there(&rows.tx(id))
     {
         report.add(Problem::Missing { what: format!("transaction with nonce {} of {}", id.nonce, id.key), named_by: "its claim" });
     }
     if let Some(id) = links.pending
         && !agrees(|| Ok((rows.tx(id)?.is_some_and(|tx| tx.is_unresolved()), rows.is_pending(id)?)))
     {
-        report.add(Problem::Missing { what: format!("the right mark for nonce {} of {}", id.nonce, id.key), named_by: "the list of pending transactions" });
+        report.add(Problem::Missing {
+            what: format!("the right mark for nonce {} of {}", id.nonce, id.key),
+            named_by: "the list of pending transactions",
+        });
     }
     Ok(())
 }
 
 /// A record that cannot be read is named where its own table is checked.
-fn is_there<T>(found: Result<Option<T>, Error>) -> bool {
+fn is_there<T>(found: &Result<Option<T>, Error>) -> bool {
     !matches!(found, Ok(None))
 }
 
@@ -272,10 +276,8 @@ fn check_transcript(rows: &Rows, record: &AccountRecord) -> Result<Option<String
 }
 
 fn genesis(record: &AccountRecord) -> Digest {
-    let (chain, marketplace, host, commitment) = record
-        .terms
-        .as_ref()
-        .map_or((ChainId(0), Address::ZERO, Address::ZERO, salt_commitment(&record.salt)), |terms| {
+    let (chain, marketplace, host, commitment) =
+        record.terms.as_ref().map_or((ChainId(0), Address::ZERO, Address::ZERO, salt_commitment(&record.salt)), |terms| {
             (terms.chain, terms.marketplace, terms.host, terms.salt_commitment)
         });
     genesis_head(chain, marketplace, record.id.job().unwrap_or_default(), host, record.model, commitment)

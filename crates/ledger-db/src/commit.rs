@@ -7,11 +7,11 @@ use milepost_ledger::{AccountId, CheckpointRecord, Effect, Event, Ledger, TokenS
 use milepost_store::{Batch, Durability};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
+use crate::Error;
 use crate::answer::{Blob, Change, Committed};
 use crate::rows::Rows;
 use crate::seam::Append;
 use crate::writes::Writer;
-use crate::Error;
 
 /// Callers served in one round; what waits beyond it is the next round's.
 const ROUND_CALLS: usize = 1024;
@@ -160,7 +160,8 @@ impl Committer {
                 return Err(Error::Refused(milepost_ledger::Error::NotOpen(open.id)));
             }
         }
-        let retired: Vec<_> = events.iter().filter_map(|event| if let Event::Retire { account } = event { Some(*account) } else { None }).collect();
+        let retired: Vec<_> =
+            events.iter().filter_map(|event| if let Event::Retire { account } = event { Some(*account) } else { None }).collect();
         // A refused event changes nothing itself, so the last one needs no way back.
         let savepoint = events.len().checked_sub(1).filter(|before_last| *before_last > 0).map(|n| self.ledger.savepoint(&events[..n]));
         let mut effects = Vec::new();

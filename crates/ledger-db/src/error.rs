@@ -28,7 +28,9 @@ pub enum Error {
     #[error(transparent)]
     Store(milepost_store::Error),
     /// The database was written by a newer program.
-    #[error("the database has schema {found}, this milepost knows up to {known}: run the newer milepost that wrote it, or restore a backup")]
+    #[error(
+        "the database has schema {found}, this milepost knows up to {known}: run the newer milepost that wrote it, or restore a backup"
+    )]
     NewerSchema {
         /// What the database says.
         found: u32,

@@ -118,7 +118,13 @@ impl LedgerDb {
         committed(answer.blocking_recv().map_err(|_| self.why_stopped())?)
     }
 
-    pub(crate) async fn append_fenced(&self, account: AccountId, epoch: u64, expected: TokenSeq, events: Vec<Event>) -> Result<Append, Error> {
+    pub(crate) async fn append_fenced(
+        &self,
+        account: AccountId,
+        epoch: u64,
+        expected: TokenSeq,
+        events: Vec<Event>,
+    ) -> Result<Append, Error> {
         let (call, answer) = call(events, Vec::new(), Some(Fence { account, epoch, expected }))?;
         self.queue.send(call).await.map_err(|_| self.why_stopped())?;
         answer.await.map_err(|_| self.why_stopped())?

@@ -4,9 +4,9 @@ use std::time::Instant;
 
 use milepost_ledger::{AccountId, CheckpointMeta, Ledger, Restored};
 
+use crate::Error;
 use crate::rows::Rows;
 use crate::writes::Writer;
-use crate::Error;
 
 /// Reads what is not finished and rebuilds the ledger from it. [`Ledger::restore`] asserts the line of every account.
 pub(crate) fn recover(rows: &Rows) -> Result<(Ledger, Writer), Error> {
@@ -32,7 +32,10 @@ fn restored(rows: &Rows, id: AccountId, writer: &mut Writer) -> Result<Restored,
     let mut pending = Vec::new();
     if positions.finalized < positions.sealed {
         let checkpoints = rows.checkpoints_since(id, positions.finalized)?;
-        pending = checkpoints.into_iter().map(|row| CheckpointMeta { number: row.number, first: row.first, count: row.count, head: row.head_after }).collect();
+        pending = checkpoints
+            .into_iter()
+            .map(|row| CheckpointMeta { number: row.number, first: row.first, count: row.count, head: row.head_after })
+            .collect();
     }
     let turns = if record.turns == 0 { Vec::new() } else { rows.turns(id)? };
     if turns.len() != record.turns as usize {

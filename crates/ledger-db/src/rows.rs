@@ -3,9 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use milepost_ledger::{
-    AccountId, AccountRecord, CheckpointRecord, Claim, ClaimId, JobId, TokenId, TokenSeq, TurnRecord, Tx, TxId,
-};
+use milepost_ledger::{AccountId, AccountRecord, CheckpointRecord, Claim, ClaimId, JobId, TokenId, TokenSeq, TurnRecord, Tx, TxId};
 use milepost_store::{self as store, Corruption, Order, Storage, Table, entries};
 use serde::de::DeserializeOwned;
 
@@ -48,7 +46,8 @@ impl Rows {
             return Ok(Vec::new());
         }
         // The run that holds the first wanted token begins at or before it.
-        let before = store::Range::between(tables::tokens(id, TokenSeq::ZERO), tables::tokens(id, TokenSeq(range.start.0.saturating_add(1))));
+        let before =
+            store::Range::between(tables::tokens(id, TokenSeq::ZERO), tables::tokens(id, TokenSeq(range.start.0.saturating_add(1))));
         let runs = self.store.scan(tables::TOKENS, &before, Order::Descending, 1)?;
         let first = runs.entries.first().and_then(|(key, _)| tables::tokens_of(key)).map_or(range.start, |(_, first)| first);
         let rows = store::Range::between(tables::tokens(id, first), tables::tokens(id, range.end));
@@ -76,7 +75,10 @@ impl Rows {
         let turn = self.turn(id, number)?;
         match turn {
             Some(turn) if turn.request == request => Ok(Some(turn)),
-            _ => Err(Error::Rows { account: id, what: format!("request {request:?} points at turn {number}, which is missing or another's") }),
+            _ => Err(Error::Rows {
+                account: id,
+                what: format!("request {request:?} points at turn {number}, which is missing or another's"),
+            }),
         }
     }
 

@@ -65,6 +65,7 @@ mod tests {
     }
 
     /// A migration that must run exactly once.
+    #[allow(clippy::unnecessary_wraps, reason = "it is a Migration")]
     fn count_up(store: &dyn Storage, batch: &mut Batch) -> Result<(), Error> {
         batch.put(tables::META, b"count", [count(store) + 1]);
         Ok(())

@@ -96,7 +96,8 @@ mod tests {
     #[test]
     fn keys_of_one_account_never_begin_like_anothers() {
         // 0x01 ‖ job is 9 bytes, 0x02 ‖ digest 33: the tag tells them apart before their length matters.
-        let ids = [AccountId::Job(JobId(1)), AccountId::Job(JobId(256)), AccountId::Free(Digest([0; 32])), AccountId::Free(Digest([1; 32]))];
+        let ids =
+            [AccountId::Job(JobId(1)), AccountId::Job(JobId(256)), AccountId::Free(Digest([0; 32])), AccountId::Free(Digest([1; 32]))];
         for a in ids {
             for b in ids {
                 assert_eq!(tokens(b, TokenSeq(7)).starts_with(&account(a)), a == b);

@@ -5,7 +5,9 @@ mod common;
 use std::sync::Arc;
 
 use common::{FREE, KEY, MODEL, Model, OPTIONS, OTHER_KEY, end_turn, ids, job, life, metered, open, runtime, signed, start, tx};
-use milepost_ledger::{self as ledger, ClaimId, EndReason, Event, JobId, Phase, Purpose, SessionEnd, TokenCount, TokenSeq, TurnState, TxId};
+use milepost_ledger::{
+    self as ledger, ClaimId, EndReason, Event, JobId, Phase, Purpose, SessionEnd, TokenCount, TokenSeq, TurnState, TxId,
+};
 use milepost_ledger_db::{Append, Blob, Error, LedgerDb, LedgerStore, MAX_TOKENS_READ, Problem};
 use milepost_store::{Batch, Corruption, Durability, Error as StoreError, Memory, Storage};
 
@@ -59,7 +61,10 @@ fn records_can_be_read_back_as_they_were_told() {
         let turns = db.turns(job(7)).unwrap();
         assert_eq!(turns.iter().map(|turn| turn.request.as_str()).collect::<Vec<_>>(), ["first", "second"]);
         assert_eq!((turns[0].start, turns[0].end, turns[0].state), (TokenSeq(0), TokenSeq(201), TurnState::Ended(EndReason::Stop)));
-        assert_eq!((turns[1].start, turns[1].end, turns[1].state), (TokenSeq(201), TokenSeq(250), TurnState::Ended(EndReason::SessionEnded)));
+        assert_eq!(
+            (turns[1].start, turns[1].end, turns[1].state),
+            (TokenSeq(201), TokenSeq(250), TurnState::Ended(EndReason::SessionEnded))
+        );
         assert_eq!(db.turn_by_request(job(7), "second").unwrap().as_ref(), Some(&turns[1]));
         assert_eq!(db.turn_by_request(job(7), "third").unwrap(), None);
         assert_eq!(db.turn(job(7), 0).unwrap().as_ref(), Some(&turns[0]));
@@ -152,7 +157,9 @@ fn changes_are_announced_when_they_are_durable() {
 fn a_transaction_alone_announces_its_job() {
     runtime().block_on(async {
         let db = LedgerDb::open_memory(OPTIONS).unwrap();
-        db.apply(vec![open(job(1), Some(1_000)), Event::EndSession { account: job(1), reason: SessionEnd::Idle, at: common::NOW }]).await.unwrap();
+        db.apply(vec![open(job(1), Some(1_000)), Event::EndSession { account: job(1), reason: SessionEnd::Idle, at: common::NOW }])
+            .await
+            .unwrap();
         db.apply(vec![signed(tx(0), Purpose::RequestClose(JobId(1)))]).await.unwrap();
         let mut changes = db.subscribe();
         db.apply(vec![Event::TxSent { id: tx(0) }]).await.unwrap();
@@ -168,9 +175,15 @@ fn meta_is_durable_with_its_events_and_lists_too_large_are_refused() {
         let cursor = |bytes: &[u8]| vec![Blob::Meta { name: "cursor".into(), bytes: bytes.to_vec() }];
         db.apply_with(vec![open(job(1), None)], cursor(b"block 7")).await.unwrap();
         db.apply_with(vec![open(job(1), None)], cursor(b"block 8")).await.unwrap_err();
-        let large = Blob::Receipt { claim: ClaimId { job: JobId(1), first: TokenSeq(0), plan: 0 }, bytes: vec![0; milepost_store::MAX_VALUE_BYTES] };
+        let large = Blob::Receipt {
+            claim: ClaimId { job: JobId(1), first: TokenSeq(0), plan: 0 },
+            bytes: vec![0; milepost_store::MAX_VALUE_BYTES],
+        };
         assert!(matches!(db.apply_with(vec![], vec![large]).await, Err(Error::TooMuch { .. })));
-        assert!(matches!(db.apply_with(vec![], vec![Blob::Meta { name: "n".repeat(2_000), bytes: vec![] }]).await, Err(Error::TooMuch { .. })));
+        assert!(matches!(
+            db.apply_with(vec![], vec![Blob::Meta { name: "n".repeat(2_000), bytes: vec![] }]).await,
+            Err(Error::TooMuch { .. })
+        ));
         assert!(matches!(db.apply(vec![open(job(2), None); 2_000]).await, Err(Error::TooMuch { .. })));
         assert!(matches!(db.apply(vec![metered(job(1), 0, 2_000_000)]).await, Err(Error::TooMuch { .. })));
         db.close().await;
@@ -268,7 +281,9 @@ fn every_missing_row_is_noticed() {
         db_with_a_pending_transaction(&store).await;
         // Receipts and meta are the callers' own: nothing in the ledger says that they must be there.
         for table in LedgerDb::tables().iter().filter(|table| !["receipt", "meta"].contains(&table.name())) {
-            for (key, value) in milepost_store::entries(&store, *table, milepost_store::Range::all(), milepost_store::Order::Ascending).map(Result::unwrap) {
+            for (key, value) in
+                milepost_store::entries(&store, *table, milepost_store::Range::all(), milepost_store::Order::Ascending).map(Result::unwrap)
+            {
                 let mut batch = Batch::new();
                 batch.delete(*table, key.clone());
                 store.write(batch, Durability::Synced).unwrap();
@@ -291,7 +306,9 @@ fn every_missing_row_is_noticed() {
 /// A job whose close is signed and not resolved.
 async fn db_with_a_pending_transaction(store: &Memory) {
     let db = LedgerDb::open(Arc::new(store.clone()), OPTIONS).unwrap();
-    db.apply(vec![open(job(20), Some(1_000)), Event::EndSession { account: job(20), reason: SessionEnd::Idle, at: common::NOW }]).await.unwrap();
+    db.apply(vec![open(job(20), Some(1_000)), Event::EndSession { account: job(20), reason: SessionEnd::Idle, at: common::NOW }])
+        .await
+        .unwrap();
     db.apply(vec![signed(tx(9), Purpose::RequestClose(JobId(20)))]).await.unwrap();
     db.close().await;
 }

@@ -39,7 +39,8 @@ async fn meter(db: LedgerDb, id: AccountId) -> Result<(), Error> {
         db.apply(vec![open(id, Some(1_000_000_000))]).await?;
     }
     for turn in 0u64.. {
-        let (at, active) = db.query(move |ledger| ledger.account(id).map(|a| (a.record.positions.metered.0, a.record.active.is_some()))).await?.unwrap();
+        let (at, active) =
+            db.query(move |ledger| ledger.account(id).map(|a| (a.record.positions.metered.0, a.record.active.is_some()))).await?.unwrap();
         if active {
             db.apply(vec![end_turn(id)]).await?;
         }
@@ -96,10 +97,17 @@ fn a_killed_node_keeps_every_token_it_acknowledged_and_none_twice() {
             let record = db.account(job(*number)).unwrap().unwrap();
             let metered = record.positions.metered.0;
             assert!(metered >= *position, "kill {kill}: job {number} was told {position}, and {metered} are there");
-            assert!(metered <= position + 53, "kill {kill}: job {number} has {metered} tokens, and was told {position}: one turn at most was under way");
+            assert!(
+                metered <= position + 53,
+                "kill {kill}: job {number} has {metered} tokens, and was told {position}: one turn at most was under way"
+            );
             assert!(metered >= begun.insert(*number, metered).unwrap_or(0), "kill {kill}: job {number} lost tokens of an earlier life");
             let last = TokenSeq(metered.saturating_sub(60));
-            assert_eq!(db.tokens(job(*number), last..TokenSeq(metered)).unwrap(), ids(last.0, metered - last.0), "kill {kill}: none twice, none renumbered");
+            assert_eq!(
+                db.tokens(job(*number), last..TokenSeq(metered)).unwrap(),
+                ids(last.0, metered - last.0),
+                "kill {kill}: none twice, none renumbered"
+            );
         }
         runtime().block_on(db.close());
     }

@@ -25,10 +25,10 @@ async fn play(store: &Memory, life: &[common::Call], from: usize) -> (usize, Opt
 }
 
 /// Which prefix of the life a database holds: the one acknowledged, or one call more, which was under way.
-async fn position(store: &Memory, models: &[Model], acknowledged: usize, story: &str) -> usize {
-    let db = LedgerDb::open(Arc::new(store.clone()), OPTIONS).unwrap_or_else(|error| panic!("{story}: {error}"));
+async fn position(store: &Memory, models: &[Model], acknowledged: usize, case: &str) -> usize {
+    let db = LedgerDb::open(Arc::new(store.clone()), OPTIONS).unwrap_or_else(|error| panic!("{case}: {error}"));
     let report = db.check().unwrap();
-    assert!(report.is_clean(), "{story}: {:?}", report.problems);
+    assert!(report.is_clean(), "{case}: {:?}", report.problems);
     let mut held = None;
     for number in (acknowledged..models.len().min(acknowledged + 2)).rev() {
         if models[number].is_held_by(&db).await.unwrap() {
@@ -36,7 +36,7 @@ async fn position(store: &Memory, models: &[Model], acknowledged: usize, story: 
         }
     }
     db.close().await;
-    assert!(held.is_some(), "an acknowledged call was lost, or one was half there: {story}, {acknowledged} acknowledged");
+    assert!(held.is_some(), "an acknowledged call was lost, or one was half there: {case}, {acknowledged} acknowledged");
     held.unwrap_or_default()
 }
 
@@ -48,7 +48,7 @@ fn whatever_was_acknowledged_survives_a_power_loss_at_every_write() {
     for at in 0..=life.len() as u64 + 1 {
         for moment in [Moment::Before, Moment::During, Moment::After] {
             for survival in [Survival::Nothing, Survival::Everything] {
-                let story = format!("power lost at write {at}, {moment:?}, {survival:?} survived");
+                let case = format!("power lost at write {at}, {moment:?}, {survival:?} survived");
                 runtime.block_on(async {
                     let plan = FaultPlan::none().at(at, Fault::PowerLoss(moment)).surviving(survival, at);
                     let store = Memory::with_faults(LedgerDb::tables(), plan);
@@ -57,22 +57,25 @@ fn whatever_was_acknowledged_survives_a_power_loss_at_every_write() {
                     // A second loss some writes later, in the middle of going on.
                     let again = FaultPlan::none().at(at % 7, Fault::PowerLoss(moment)).surviving(survival, at + 1);
                     let store = store.crash().reopen();
-                    let number = position(&store, &models, acknowledged, &story).await;
+                    let number = position(&store, &models, acknowledged, &case).await;
                     if error.is_some() {
                         *if number > acknowledged { &mut kept_unacknowledged } else { &mut lost_unacknowledged } += 1;
                     }
                     let store = store.crash().reopen_with(again);
                     let (acknowledged, _) = play(&store, &life, number).await;
                     let store = store.crash().reopen();
-                    let number = position(&store, &models, acknowledged, &story).await;
+                    let number = position(&store, &models, acknowledged, &case).await;
                     // Going on where it stands leads to the same end as if the power had never failed: nothing twice.
-                    assert_eq!(play(&store, &life, number).await, (life.len(), None), "{story}");
-                    assert_eq!(position(&store.crash().reopen(), &models, life.len(), &story).await, life.len());
+                    assert_eq!(play(&store, &life, number).await, (life.len(), None), "{case}");
+                    assert_eq!(position(&store.crash().reopen(), &models, life.len(), &case).await, life.len());
                 });
             }
         }
     }
-    println!("{losses} power losses over {} writes: {kept_unacknowledged} unacknowledged calls were found whole, {lost_unacknowledged} were gone", life.len() + 1);
+    println!(
+        "{losses} power losses over {} writes: {kept_unacknowledged} unacknowledged calls were found whole, {lost_unacknowledged} were gone",
+        life.len() + 1
+    );
     assert!(losses as usize >= (life.len() + 1) * 6, "the power failed at every write");
     assert!(kept_unacknowledged > 0 && lost_unacknowledged > 0, "both fates of a call under way were met");
 }

@@ -18,7 +18,9 @@ const GOAL_MS: u128 = 1_000;
 async fn fill(store: Arc<dyn Storage>) {
     let db = LedgerDb::open(store, OPTIONS).unwrap();
     for chunk in (0..JOBS).collect::<Vec<_>>().chunks(100) {
-        let events = chunk.iter().flat_map(|n| [open(job(*n), Some(1_000)), start(job(*n), "request"), metered(job(*n), 0, 80), metered(job(*n), 80, 70)]);
+        let events = chunk
+            .iter()
+            .flat_map(|n| [open(job(*n), Some(1_000)), start(job(*n), "request"), metered(job(*n), 0, 80), metered(job(*n), 80, 70)]);
         db.apply(events.collect()).await.unwrap();
         for n in chunk.iter().filter(|n| *n % 10 == 0) {
             let id = TxId { key: KEY, nonce: n / 10 };

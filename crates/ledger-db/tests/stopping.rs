@@ -16,7 +16,7 @@ fn a_failed_write_is_told_to_its_caller_and_stops_the_database_for_good() {
         // Write 0 is the schema's; call n is write n + 1.
         for failing in [0, 1, 4, 12, life.len() - 1] {
             for survival in [Survival::Nothing, Survival::Everything] {
-                let story = format!("{fault:?} at call {failing}, {survival:?} survived");
+                let case = format!("{fault:?} at call {failing}, {survival:?} survived");
                 runtime.block_on(async {
                     let plan = FaultPlan::none().at(failing as u64 + 1, fault).surviving(survival, 1);
                     let store = Memory::with_faults(LedgerDb::tables(), plan);
@@ -25,22 +25,22 @@ fn a_failed_write_is_told_to_its_caller_and_stops_the_database_for_good() {
                         call.apply(&db).await.unwrap();
                     }
                     let answer = life[failing].apply(&db).await;
-                    assert!(answer.is_err(), "a call was acknowledged although its write failed: {story}");
+                    assert!(answer.is_err(), "a call was acknowledged although its write failed: {case}");
                     let reason = db.stopped().await;
-                    assert!(reason.contains(words), "{story}: {reason}");
-                    assert_eq!(answer, Err(Error::Stopped { reason: reason.clone() }), "{story}");
+                    assert!(reason.contains(words), "{case}: {reason}");
+                    assert_eq!(answer, Err(Error::Stopped { reason: reason.clone() }), "{case}");
                     // For good: neither the same call nor another, nor a look at what memory believes.
                     for call in [&life[failing], &life[0]] {
-                        assert_eq!(call.apply(&db).await, Err(Error::Stopped { reason: reason.clone() }), "{story}");
+                        assert_eq!(call.apply(&db).await, Err(Error::Stopped { reason: reason.clone() }), "{case}");
                     }
-                    assert_eq!(db.query(|ledger| ledger.accounts().count()).await, Err(Error::Stopped { reason }), "{story}");
+                    assert_eq!(db.query(|ledger| ledger.accounts().count()).await, Err(Error::Stopped { reason }), "{case}");
                     drop(db);
 
                     let store = store.crash().reopen();
                     let db = LedgerDb::open(Arc::new(store), OPTIONS).unwrap();
                     let whole = models[failing + 1].is_held_by(&db).await.unwrap();
-                    assert!(whole || models[failing].is_held_by(&db).await.unwrap(), "what was acknowledged is there: {story}");
-                    assert!(!whole || fault == Fault::SyncError, "a write that never reached the log cannot be there: {story}");
+                    assert!(whole || models[failing].is_held_by(&db).await.unwrap(), "what was acknowledged is there: {case}");
+                    assert!(!whole || fault == Fault::SyncError, "a write that never reached the log cannot be there: {case}");
                 });
             }
         }

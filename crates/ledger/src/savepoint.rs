@@ -71,9 +71,11 @@ impl Ledger {
             Event::PlanClaim { job, .. } | Event::ClosingSeen { job, .. } | Event::Paid { job, .. } => Some(AccountId::Job(*job)),
             Event::Proving { claim } | Event::Proved { claim, .. } | Event::AbandonClaim { claim, .. } => Some(AccountId::Job(claim.job)),
             Event::TxSigned { purpose, .. } => Some(AccountId::Job(purpose.job())),
-            Event::TxSent { id } | Event::TxIncluded { id, .. } | Event::TxReorged { id } | Event::TxFinal { id } | Event::TxReplaced { id } => {
-                self.txs.get(id).map(|tx| AccountId::Job(tx.purpose.job()))
-            }
+            Event::TxSent { id }
+            | Event::TxIncluded { id, .. }
+            | Event::TxReorged { id }
+            | Event::TxFinal { id }
+            | Event::TxReplaced { id } => self.txs.get(id).map(|tx| AccountId::Job(tx.purpose.job())),
         }
     }
 }

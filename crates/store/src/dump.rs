@@ -43,13 +43,7 @@ fn write_records(store: &dyn Storage, out: &mut impl Write) -> Result<u64, Error
             let (key, value) = entry?;
             // Lengths fit: Table, MAX_KEY_BYTES and MAX_VALUE_BYTES bound them.
             #[allow(clippy::cast_possible_truncation)]
-            let head = [
-                &[RECORD, name.len() as u8],
-                name,
-                &(key.len() as u32).to_le_bytes(),
-                &(value.len() as u32).to_le_bytes(),
-            ]
-            .concat();
+            let head = [&[RECORD, name.len() as u8], name, &(key.len() as u32).to_le_bytes(), &(value.len() as u32).to_le_bytes()].concat();
             out.write_all(&head).and_then(|()| out.write_all(&key)).and_then(|()| out.write_all(&value)).map_err(writing)?;
             count += 1;
         }

@@ -17,8 +17,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode,
-    ErrorKind, FlushOptions, IteratorMode, LogLevel, Options, ReadOptions, WriteBatch, WriteOptions, checkpoint::Checkpoint,
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, ErrorKind, FlushOptions,
+    IteratorMode, LogLevel, Options, ReadOptions, WriteBatch, WriteOptions, checkpoint::Checkpoint,
 };
 
 use crate::scan::PageBuilder;
@@ -87,7 +87,14 @@ impl Rocks {
         let names = tables.iter().map(|table| table.name());
         let db = DB::open_cf_for_read_only(&Options::default(), path, names, false).map_err(|error| opening(path, error))?;
         let stopped = OnceLock::from("it was opened for reading only".to_owned());
-        Ok(Self { db, tables: tables.to_vec(), path: path.to_owned(), stopped, writes: AtomicU64::new(0), synced_writes: AtomicU64::new(0) })
+        Ok(Self {
+            db,
+            tables: tables.to_vec(),
+            path: path.to_owned(),
+            stopped,
+            writes: AtomicU64::new(0),
+            synced_writes: AtomicU64::new(0),
+        })
     }
 
     /// Where the database lies.

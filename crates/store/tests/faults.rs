@@ -1,8 +1,8 @@
 //! Faults of the simulated disk, one by one, and what is refused without harm.
 
 use milepost_store::{
-    Batch, Durability, Error, Fault, FaultPlan, MAX_KEY_BYTES, MAX_VALUE_BYTES, Memory, Moment, Order, Range, Storage, Survival,
-    Table, dump,
+    Batch, Durability, Error, Fault, FaultPlan, MAX_KEY_BYTES, MAX_VALUE_BYTES, Memory, Moment, Order, Range, Storage, Survival, Table,
+    dump,
 };
 
 const A: Table = Table::new("a");
@@ -51,6 +51,8 @@ fn a_failed_sync_stops_the_engine_and_is_never_retried() {
 
 #[test]
 fn each_moment_of_a_power_loss_leaves_what_it_must() {
+    use Durability::{Buffered, Synced};
+    use Survival::{Everything, Nothing};
     let left = |moment, durability, survival| {
         let store = Memory::with_faults(&[A, B], FaultPlan::none().at(1, Fault::PowerLoss(moment)).surviving(survival, 1));
         store.write(put(0), Durability::Synced).unwrap();
@@ -59,8 +61,6 @@ fn each_moment_of_a_power_loss_leaves_what_it_must() {
         assert_eq!(store.get(A, &[0]), Err(Error::PowerLost), "a dead process reads nothing");
         keys(&store.crash().reopen())
     };
-    use Durability::{Buffered, Synced};
-    use Survival::{Everything, Nothing};
     assert_eq!(left(Moment::Before, Synced, Everything), [0]);
     assert_eq!(left(Moment::During, Synced, Nothing), [0]);
     assert_eq!(left(Moment::During, Synced, Everything), [0, 1]);

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use milepost_store::{
-    Batch, Durability, Entry, Error, Fault, FaultPlan, MAX_PAGE_ENTRIES, Memory, Moment, Op, Order, Range, Storage, Survival,
-    Table, entries,
+    Batch, Durability, Entry, Error, Fault, FaultPlan, MAX_PAGE_ENTRIES, Memory, Moment, Op, Order, Range, Storage, Survival, Table,
+    entries,
 };
 use proptest::prelude::*;
 

@@ -84,7 +84,8 @@ fn a_flush_moves_every_table_out_of_the_log() {
     let store = Rocks::open(dir.path(), &TABLES).unwrap();
     (0..100).for_each(|n| store.write(put(n, 100), Durability::Buffered).unwrap());
     store.flush().unwrap();
-    let files = || std::fs::read_dir(dir.path()).unwrap().filter(|f| f.as_ref().unwrap().path().extension().is_some_and(|e| e == "sst")).count();
+    let files =
+        || std::fs::read_dir(dir.path()).unwrap().filter(|f| f.as_ref().unwrap().path().extension().is_some_and(|e| e == "sst")).count();
     assert_eq!(files(), 2, "one file for each table");
 }
 
@@ -159,8 +160,7 @@ fn a_killed_process_loses_nothing_it_acknowledged() {
     let mut acknowledged = None;
     // Each round is killed after another number of acknowledgements, so that the kill meets different states of the log.
     for round in 0..8u64 {
-        let mut child =
-            again("a_killed_process_loses_nothing_it_acknowledged").env("STORE_TEST_KILL", dir.path()).spawn().unwrap();
+        let mut child = again("a_killed_process_loses_nothing_it_acknowledged").env("STORE_TEST_KILL", dir.path()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let numbers = lines.map_while(Result::ok).filter_map(|line| number_after(&line, "acknowledged "));
         acknowledged = numbers.take(1 + 97 * usize::try_from(round).unwrap()).last().or(acknowledged);
@@ -181,12 +181,8 @@ fn a_write_that_the_file_system_refuses_stops_the_engine_and_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
     // The shell ignores SIGXFSZ and limits file sizes; both pass on to the program, whose writes then fail with EFBIG.
     let script = format!("trap '' XFSZ; ulimit -f 1200; exec \"$0\" {TEST} --exact --nocapture --test-threads=1");
-    let output = Command::new("bash")
-        .args(["-c", &script])
-        .arg(env::current_exe().unwrap())
-        .env("STORE_TEST_LIMIT", dir.path())
-        .output()
-        .unwrap();
+    let output =
+        Command::new("bash").args(["-c", &script]).arg(env::current_exe().unwrap()).env("STORE_TEST_LIMIT", dir.path()).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     let acknowledged = text.lines().filter_map(|line| number_after(line, "acknowledged ")).next_back();
     let stopped = text.lines().find_map(|line| number_after(line, "stopped at "));

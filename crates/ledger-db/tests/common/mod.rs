@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use milepost_ledger::{
-    AccountId, AccountRecord, Address, Attempt, BlockRef, ChainId, ClaimId, Digest, EndReason, Event, JobId, Ledger, OpenAccount, Outcome, Phase,
-    ProofKind, ProofMeta, Purpose, Salt, Sampler, SessionEnd, StartTurn, Terms, TokenAmount, TokenCount, TokenId, TokenSeq, TxId, UnixSeconds,
-    VoucherTerms,
+    AccountId, AccountRecord, Address, Attempt, BlockRef, ChainId, ClaimId, Digest, EndReason, Event, JobId, Ledger, OpenAccount, Outcome,
+    Phase, ProofKind, ProofMeta, Purpose, Salt, Sampler, SessionEnd, StartTurn, Terms, TokenAmount, TokenCount, TokenId, TokenSeq, TxId,
+    UnixSeconds, VoucherTerms,
 };
 use milepost_ledger_db::{Blob, Error, LedgerDb, Options};
 use milepost_statement::salt_commitment;
@@ -93,7 +93,7 @@ pub(crate) fn attempt(id: TxId) -> Attempt {
 }
 
 pub(crate) fn included(id: TxId) -> Event {
-    let block = BlockRef { number: 100 + id.nonce, hash: Digest([id.nonce as u8; 32]) };
+    let block = BlockRef { number: 100 + id.nonce, hash: Digest([u8::try_from(id.nonce % 256).unwrap(); 32]) };
     Event::TxIncluded { id, hash: attempt(id).hash, block, outcome: Outcome::Done { gas: 50_000 } }
 }
 
@@ -121,7 +121,7 @@ impl Call {
 /// A claim of job 7 from `first` to `until`, planned, proven, signed, sent, included and final.
 fn claim_calls(first: u64, until: u64, nonce: u64) -> Vec<Call> {
     let (job, claim) = (JobId(7), ClaimId { job: JobId(7), first: TokenSeq(first), plan: 0 });
-    let receipt: Vec<u8> = (0..5_000u32).map(|n| (n % 251) as u8).collect();
+    let receipt: Vec<u8> = (0..5_000u32).map(|n| u8::try_from(n % 251).unwrap()).collect();
     let one = |event| Call { events: vec![event], receipt: None };
     vec![
         one(Event::PlanClaim { job, until: TokenSeq(until), at: NOW }),

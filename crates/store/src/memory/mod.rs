@@ -16,8 +16,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::scan::PageBuilder;
 use crate::{Batch, Durability, Error, Order, Page, Range, Stats, Storage, Table, TableStats, dump};
 use disk::{Disk, Tables};
-pub use fault::{Fault, FaultPlan, Moment, Survival};
 use fault::Random;
+pub use fault::{Fault, FaultPlan, Moment, Survival};
 
 /// The memory engine. Clones are handles on one store.
 ///
@@ -68,15 +68,8 @@ impl Memory {
     }
 
     fn start(names: Arc<[Table]>, tables: Tables, plan: FaultPlan) -> Self {
-        let state = State {
-            live: tables.clone(),
-            disk: Disk::new(tables),
-            plan,
-            power: Power::On,
-            operations: 0,
-            writes: 0,
-            synced_writes: 0,
-        };
+        let state =
+            State { live: tables.clone(), disk: Disk::new(tables), plan, power: Power::On, operations: 0, writes: 0, synced_writes: 0 };
         Self { names, state: Arc::new(Mutex::new(state)) }
     }
 
