@@ -184,6 +184,12 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// The prover proves nothing, and the contract wants proofs.
+    #[error("[MP-S-026] the prover makes mock proofs, and the marketplace {contract} is no test deployment")]
+    MockProofs {
+        /// The marketplace.
+        contract: Address,
+    },
     /// A task of settlement ended when it should not.
     #[error("[MP-S-025] a settlement task ended: {0}")]
     TaskEnded(String),
@@ -220,6 +226,7 @@ impl Error {
             Self::BadKey => "MP-S-023",
             Self::Prover { .. } => "MP-S-024",
             Self::TaskEnded(_) => "MP-S-025",
+            Self::MockProofs { .. } => "MP-S-026",
             Self::Interrupted(_) => "MP-S-000",
         }
     }
@@ -241,11 +248,16 @@ impl Error {
             Self::AnotherHost { .. } => "the client must send this job to its own host",
             Self::VerifierDemanded { .. } => "the client must fund a session without a verifier",
             Self::NotActive { .. } => "the client must fund a new session",
-            Self::ChainAhead { .. } => "the database is older than the chain, or another copy of this host runs: restore the newest backup, stop the other copy",
-            Self::Payout { .. } => "compare `milepost reconcile` with the chain's SessionCompleted event before anything else is done with this job",
+            Self::ChainAhead { .. } => {
+                "the database is older than the chain, or another copy of this host runs: restore the newest backup, stop the other copy"
+            }
+            Self::Payout { .. } => {
+                "compare `milepost reconcile` with the chain's SessionCompleted event before anything else is done with this job"
+            }
             Self::FeeCeiling { .. } => "claims wait until gas is cheaper; raise max_fee_gwei if deadlines are near",
             Self::LedgerStopped(_) => "look at the disk; restart the node",
             Self::LedgerRefused(_) | Self::TaskEnded(_) | Self::Interrupted(_) => "report this with the log; restart the node",
+            Self::MockProofs { .. } => "configure a real prover; mock proofs are for test deployments on a development chain",
             Self::Config(_) | Self::BadKey => "mend the configuration",
             Self::Prover { .. } => "`milepost doctor` names the prover's fault; the claim is kept and proven again",
         }
@@ -265,6 +277,7 @@ impl Error {
                 | Self::NoContract { .. }
                 | Self::NoFunction { .. }
                 | Self::AnotherChain { .. }
+                | Self::MockProofs { .. }
                 | Self::TaskEnded(_)
                 | Self::Interrupted(_)
         )

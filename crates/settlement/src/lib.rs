@@ -24,10 +24,11 @@
 //!
 //! # Log events
 //!
-//! Stable names in the field `event`: `settlement_ready`, `claim_planned`, `proof_started`, `proof_done`, `proof_failed`,
-//! `tx_signed`, `tx_sent`, `tx_unknown`, `tx_included`, `tx_reverted`, `tx_reorged`, `tx_replaced`, `claim_final`, `tx_final`,
-//! `closing_seen`, `session_ending`, `session_paid`, `tokens_written_off`, `job_halted`, `payout_wrong`, `settle_trouble`,
-//! `chain_down`, `chain_back`, `gas_empty`; in log mode `would_submit`.
+//! Stable names in the field `event`: `settlement_ready`, `gas_empty`, `chain_down`, `chain_back`; `claim_planned`, `claim_paced`,
+//! `claim_abandoned`, `proof_started`, `proof_made`, `proof_failed`, `proof_unneeded`; `tx_signed`, `tx_sent`, `tx_unknown`,
+//! `tx_not_taken`, `tx_nonce_used`, `tx_not_judged`, `tx_included`, `tx_reverted`, `tx_reorged`, `tx_replaced`, `tx_final`,
+//! `claim_final`; `closing_seen`, `session_ending`, `session_paid`, `tokens_written_off`, `job_halted`, `payout_wrong`, `job_moved`,
+//! `job_restless`, `settle_trouble`; in log mode `would_submit`, `log_mode_lagged`.
 
 mod backoff;
 pub mod bindings;

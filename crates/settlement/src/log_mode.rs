@@ -20,7 +20,11 @@ impl LogSettler {
                 match changes.recv().await {
                     Ok(change) => print(&change, &contract),
                     Err(RecvError::Lagged(missed)) => {
-                        tracing::warn!(event = "log_mode_lagged", missed, "some checkpoints were sealed faster than they could be printed; they are all in the database");
+                        tracing::warn!(
+                            event = "log_mode_lagged",
+                            missed,
+                            "some checkpoints were sealed faster than they could be printed; they are all in the database"
+                        );
                     }
                     Err(RecvError::Closed) => return,
                 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use milepost_ledger::Address;
+use milepost_ledger::{Address, ProofKind};
 use milepost_ledger_db::{Blob, LedgerDb};
 use milepost_prover::Prover;
 use tokio::sync::watch;
@@ -63,8 +63,9 @@ impl Settlement {
         let key = deps.key.address();
         let host = config.host.unwrap_or(key);
         let books = Books::new(deps.db, deps.probe);
+        let kind = deps.prover.kind();
         let (status, seen) = watch::channel(Status::connecting());
-        let checked = match check(&chain, &books, host, key).await {
+        let checked = match check(&chain, &books, host, key, kind).await {
             Ok(found) => Some(found),
             Err(error) if error.is_transient() => {
                 tracing::warn!(event = "chain_down", %error, advice = error.advice(), "the chain does not answer yet; serving goes on");
@@ -100,7 +101,7 @@ impl Settlement {
                         reason = books.db.stopped() => return Err(Error::LedgerStopped(reason)),
                         () = tokio::time::sleep(wait) => {}
                     }
-                    match check(&chain, &books, host, key).await {
+                    match check(&chain, &books, host, key, kind).await {
                         Ok(found) => checked = Some(found),
                         Err(error) if error.is_transient() => {
                             status.send_modify(|status| status.chain = ChainState::Connecting { trouble: Some(Trouble::from(&error)) });
@@ -173,8 +174,11 @@ pub(crate) async fn asked_to_stop(stop: &mut watch::Receiver<bool>) {
 }
 
 /// The preflight, and whether the database belongs to this chain.
-async fn check(chain: &Chain, books: &Books, host: Address, key: Address) -> Result<Preflight, Error> {
+async fn check(chain: &Chain, books: &Books, host: Address, key: Address, kind: ProofKind) -> Result<Preflight, Error> {
     let found = chain.preflight(host, key).await?;
+    if kind == ProofKind::Mock && !found.constants.test_deployment {
+        return Err(Error::MockProofs { contract: chain.marketplace() });
+    }
     let here = format!("chain {} with first block {}, marketplace {}", chain.chain_id(), found.genesis, chain.marketplace());
     match books.db.meta(BELONGS_TO).map_err(crate::books::error)? {
         Some(recorded) if recorded == here.as_bytes() => {}

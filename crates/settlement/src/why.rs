@@ -33,15 +33,27 @@ pub async fn why(db: &LedgerDb, chain: Option<&Chain>, job: JobId) -> Result<Vec
     let positions = &record.positions;
     say("Is the job known here?", format!("yes, since {} (Unix seconds)", record.opened.0), Some(true));
     match &record.terms {
-        Some(terms) => say("Is it funded?", format!("{} of token {} at {} per token: {} tokens", terms.deposit, terms.token, terms.price, terms.affordable()), Some(true)),
+        Some(terms) => say(
+            "Is it funded?",
+            format!("{} of token {} at {} per token: {} tokens", terms.deposit, terms.token, terms.price, terms.affordable()),
+            Some(true),
+        ),
         None => say("Is it funded?", "no terms: log mode, nothing is billed".to_owned(), None),
     }
     say("Is it metered?", format!("{} tokens in {} turns", positions.metered, record.turns), Some(positions.metered.0 > 0));
-    say("Is it sealed?", format!("{} tokens in {} checkpoints; a checkpoint takes {}", positions.sealed, record.checkpoints, record.threshold), Some(positions.sealed.0 > 0));
+    say(
+        "Is it sealed?",
+        format!("{} tokens in {} checkpoints; a checkpoint takes {}", positions.sealed, record.checkpoints, record.threshold),
+        Some(positions.sealed.0 > 0),
+    );
     let claims = db.claims(job).map_err(error)?;
     say("Is it proven?", proven(&claims, positions.proven.0), Some(positions.proven >= positions.sealed));
     for claim in claims.iter().rev().take(SHOWN).rev() {
-        say("How does the claim stand?", format!("claim {} of tokens {} to {}: {}", claim.id, claim.statement.first_seq, claim.statement.end(), state(&claim.state)), good_claim(&claim.state));
+        say(
+            "How does the claim stand?",
+            format!("claim {} of tokens {} to {}: {}", claim.id, claim.statement.first_seq, claim.statement.end(), state(&claim.state)),
+            good_claim(&claim.state),
+        );
     }
     let txs: Vec<_> = db.txs().map_err(error)?.into_iter().filter(|tx| tx.purpose.job() == job).collect();
     if txs.is_empty() {
@@ -79,7 +91,9 @@ async fn on_chain(chain: Option<&Chain>, job: JobId, say: &mut impl FnMut(&'stat
 
 fn proven(claims: &[Claim], reach: u64) -> String {
     match claims.iter().rfind(|claim| claim.proof.is_some()).and_then(|claim| claim.proof.as_ref()) {
-        Some(proof) => format!("{reach} tokens; the last proof is {} of {} bytes, made in {:.1} s", proof.kind, proof.receipt_bytes, proof.seconds),
+        Some(proof) => {
+            format!("{reach} tokens; the last proof is {} of {} bytes, made in {:.1} s", proof.kind, proof.receipt_bytes, proof.seconds)
+        }
         None => "nothing yet".to_owned(),
     }
 }
@@ -116,7 +130,9 @@ fn transaction(tx: &Tx) -> (String, Option<bool>) {
         TxState::Signed => ("signed and stored; not known to have been taken by the endpoint".to_owned(), None),
         TxState::Sent => ("sent; the chain has not shown it yet, so its outcome is unknown".to_owned(), None),
         TxState::Included { block, outcome, .. } => (format!("in block {}, not final yet: {}", block.number, done(outcome)), None),
-        TxState::Final { block, outcome, .. } => (format!("final in block {}: {}", block.number, done(outcome)), Some(matches!(outcome, Outcome::Done { .. }))),
+        TxState::Final { block, outcome, .. } => {
+            (format!("final in block {}: {}", block.number, done(outcome)), Some(matches!(outcome, Outcome::Done { .. })))
+        }
         TxState::Replaced => ("its nonce was used by a transaction that is not ours".to_owned(), Some(false)),
     };
     (format!("{what}: nonce {} of {}, {last}: {fate}", tx.id.nonce, tx.id.key), good)
@@ -136,7 +152,10 @@ fn paid(record: &AccountRecord) -> (String, Option<bool>) {
         Phase::Paid(payout) => {
             let lost = record.positions.written_off;
             let rest = if lost > TokenCount::ZERO { format!("; {lost} tokens written off: {:?}", record.write_off) } else { String::new() };
-            (format!("{} tokens: host {}, treasury {}, refund {}{rest}", payout.tokens, payout.host, payout.treasury, payout.refund), Some(true))
+            (
+                format!("{} tokens: host {}, treasury {}, refund {}{rest}", payout.tokens, payout.host, payout.treasury, payout.refund),
+                Some(true),
+            )
         }
     }
 }

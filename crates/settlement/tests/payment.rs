@@ -16,7 +16,8 @@ async fn two_hundred_tokens_are_paid_to_the_unit() -> Done {
     world.generate(job, 200).await?;
     world.end(job).await?;
     let record = world.until_paid(job).await;
-    let expected = Payout { tokens: TokenCount(200), host: TokenAmount(360_000), treasury: TokenAmount(40_000), refund: TokenAmount(1_600_000) };
+    let expected =
+        Payout { tokens: TokenCount(200), host: TokenAmount(360_000), treasury: TokenAmount(40_000), refund: TokenAmount(1_600_000) };
     assert_eq!(record.phase, Phase::Paid(expected));
     assert_eq!((record.positions.paid.0, record.positions.written_off.0), (200, 0));
     // What the chain itself holds.
@@ -26,7 +27,9 @@ async fn two_hundred_tokens_are_paid_to_the_unit() -> Done {
     let chain = Chain::new(&world.config)?;
     let report = reconcile(&world.db, Some(&chain)).await?;
     assert_eq!((report.verdict, report.exit_code()), (Verdict::Clean, 0), "{report:#?}");
-    assert!(why(&world.db, Some(&chain), job).await?.iter().any(|answer| answer.answer.contains("host 360000, treasury 40000, refund 1600000")));
+    assert!(
+        why(&world.db, Some(&chain), job).await?.iter().any(|answer| answer.answer.contains("host 360000, treasury 40000, refund 1600000"))
+    );
     settlement.stop().await?;
     Ok(())
 }

@@ -127,7 +127,10 @@ impl DevChain {
 
     /// Any request.
     pub async fn request<P: RpcSend, R: RpcRecv>(&self, method: &'static str, params: P) -> Result<R, Error> {
-        self.provider.raw_request(method.into(), params).await.map_err(|source| Error::Rpc { what: method.to_owned(), source: Box::new(source) })
+        self.provider
+            .raw_request(method.into(), params)
+            .await
+            .map_err(|source| Error::Rpc { what: method.to_owned(), source: Box::new(source) })
     }
 
     /// Mines `count` blocks.

@@ -71,10 +71,16 @@ impl Victim {
                 Ok(line) if line.contains(text) => return Ok(line),
                 Ok(line) => last = line,
                 Err(RecvTimeoutError::Timeout) => {
-                    return Err(Error::new(ErrorKind::TimedOut, format!("no line with {text:?} within {limit:?}; the last one was {last:?}")));
+                    return Err(Error::new(
+                        ErrorKind::TimedOut,
+                        format!("no line with {text:?} within {limit:?}; the last one was {last:?}"),
+                    ));
                 }
                 Err(RecvTimeoutError::Disconnected) => {
-                    return Err(Error::new(ErrorKind::UnexpectedEof, format!("the output ended without a line with {text:?}; the last one was {last:?}")));
+                    return Err(Error::new(
+                        ErrorKind::UnexpectedEof,
+                        format!("the output ended without a line with {text:?}; the last one was {last:?}"),
+                    ));
                 }
             }
         }

@@ -89,13 +89,13 @@ async fn a_chain_does_not_outlive_a_parent_that_is_killed() -> Done {
     if std::env::var_os(HOLD).is_some() {
         let chain = DevChain::start(ChainOptions::default()).await?;
         println!("\nholding port {}", chain.port());
-        tokio::time::sleep(Duration::from_secs(600)).await;
+        tokio::time::sleep(Duration::from_mins(10)).await;
         return Ok(());
     }
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["a_chain_does_not_outlive_a_parent_that_is_killed", "--exact", "--nocapture"]).env(HOLD, "1");
     let mut victim = Victim::spawn(command)?;
-    let line = victim.wait_for_line("holding port", Duration::from_secs(60))?;
+    let line = victim.wait_for_line("holding port", Duration::from_mins(1))?;
     let port: u16 = line.rsplit(' ').next().unwrap_or_default().parse()?;
     assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
     victim.kill_at(Moment::Now, Duration::from_secs(10))?;

@@ -53,7 +53,12 @@ impl Chain {
             let last = to.min(first + LOG_PAGE - 1);
             let logs = self.logs(Filter::new().from_block(first).to_block(last)).await?;
             // Topic 1 is the job in every event about a job.
-            jobs.extend(logs.iter().filter_map(|log| log.topics().get(1)).filter_map(|topic| u64::try_from(U256::from_be_bytes(topic.0)).ok()).map(JobId));
+            jobs.extend(
+                logs.iter()
+                    .filter_map(|log| log.topics().get(1))
+                    .filter_map(|topic| u64::try_from(U256::from_be_bytes(topic.0)).ok())
+                    .map(JobId),
+            );
             first = last + 1;
         }
         jobs.sort_unstable();

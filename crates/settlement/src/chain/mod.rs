@@ -104,7 +104,8 @@ impl Chain {
     pub fn new(config: &SettlementConfig) -> Result<Self, Error> {
         install_tls();
         config.check()?;
-        let url: reqwest::Url = config.rpc_url.parse().map_err(|_| Error::Config(format!("rpc_url is no URL: {:?}", redacted(&config.rpc_url))))?;
+        let url: reqwest::Url =
+            config.rpc_url.parse().map_err(|_| Error::Config(format!("rpc_url is no URL: {:?}", redacted(&config.rpc_url))))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(Error::Config(format!("rpc_url must begin with http:// or https://, not {}://", url.scheme())));
         }
@@ -180,7 +181,10 @@ impl Chain {
         let block = block.ok_or(Error::Answer { what, answer: "none".to_owned() })?;
         let floor = self.0.floor.load(Ordering::Relaxed);
         if block.header.number() < floor {
-            return Err(Error::Answer { what, answer: format!("block {}, though block {floor} was final: the endpoint lags", block.header.number()) });
+            return Err(Error::Answer {
+                what,
+                answer: format!("block {}, though block {floor} was final: the endpoint lags", block.header.number()),
+            });
         }
         // Not every endpoint knows a pending block; it only ever moves the time forward.
         let pending = self.ask("the pending block", self.provider().get_block_by_number(BlockNumberOrTag::Pending).into_future()).await;
@@ -205,7 +209,8 @@ impl Chain {
         match self.0.finality {
             Finality::Confirmations => Ok((head.block.number + 1).checked_sub(self.0.confirmations)),
             Finality::Finalized => {
-                let block = self.ask("the finalized block", self.provider().get_block_by_number(BlockNumberOrTag::Finalized).into_future()).await?;
+                let block =
+                    self.ask("the finalized block", self.provider().get_block_by_number(BlockNumberOrTag::Finalized).into_future()).await?;
                 Ok(block.map(|block| block.header.number()))
             }
         }
@@ -312,6 +317,9 @@ mod tests {
     #[test]
     fn an_endpoint_is_shown_without_what_may_be_secret() {
         assert_eq!(redacted("https://user:pass@rpc.example:8443/v2/secret?key=secret"), "https://rpc.example:8443");
-        assert_eq!(without_url("error sending request for url (https://rpc.example/v2/secret)", "https://rpc.example"), "error sending request for url https://rpc.example");
+        assert_eq!(
+            without_url("error sending request for url (https://rpc.example/v2/secret)", "https://rpc.example"),
+            "error sending request for url https://rpc.example"
+        );
     }
 }

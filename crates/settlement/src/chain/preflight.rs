@@ -68,7 +68,8 @@ pub(super) async fn read_constants(chain: &Chain) -> Result<Constants, Error> {
     let fee = chain.call("feeBps", market, JobMarketplace::feeBpsCall {}, latest()).await?;
     let fee_bps = u16::try_from(fee).ok().filter(|bps| *bps <= 10_000);
     let fee_bps = fee_bps.ok_or(Error::Answer { what: "feeBps", answer: format!("{fee}, more than the whole") })?;
-    let min_claim = small("MIN_PROVEN_TOKENS", chain.call("MIN_PROVEN_TOKENS", market, JobMarketplace::MIN_PROVEN_TOKENSCall {}, latest()).await?)?;
+    let min_claim =
+        small("MIN_PROVEN_TOKENS", chain.call("MIN_PROVEN_TOKENS", market, JobMarketplace::MIN_PROVEN_TOKENSCall {}, latest()).await?)?;
     let claim_window = small("claimWindow", chain.call("claimWindow", market, JobMarketplace::claimWindowCall {}, latest()).await?)?;
     let burst = small("RATE_BURST", chain.call("RATE_BURST", market, JobMarketplace::RATE_BURSTCall {}, latest()).await?)?;
     Ok(Constants {

@@ -41,13 +41,31 @@ impl SendError {
         let Error::Rpc { message, .. } = &error else { return Self::Unknown(error) };
         let text = message.to_lowercase();
         let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
-        if has(&["already known", "alreadyknown", "known transaction", "existing tx with same hash", "already imported", "already in the pool", "already exists"]) {
+        if has(&[
+            "already known",
+            "alreadyknown",
+            "known transaction",
+            "existing tx with same hash",
+            "already imported",
+            "already in the pool",
+            "already exists",
+        ]) {
             Self::AlreadyKnown
         } else if has(&["nonce too low", "oldnonce", "nonce is too low", "nonce_too_low", "invalid nonce; got", "already mined"]) {
             Self::NonceTooLow
         } else if has(&["insufficient funds", "insufficientfunds", "upfront cost exceeds", "insufficient balance", "overshot"]) {
             Self::InsufficientFunds(message.clone())
-        } else if has(&["underpriced", "feetoolow", "fee too low", "less than block base fee", "below configured minimum", "replacementnotallowed", "could not replace", "gas price too low", "feecap"]) {
+        } else if has(&[
+            "underpriced",
+            "feetoolow",
+            "fee too low",
+            "less than block base fee",
+            "below configured minimum",
+            "replacementnotallowed",
+            "could not replace",
+            "gas price too low",
+            "feecap",
+        ]) {
             Self::Underpriced(message.clone())
         } else if has(&["timeout", "timed out", "rate limit", "too many requests", "internal error", "unavailable", "limit exceeded"]) {
             Self::Unknown(error)
@@ -100,7 +118,9 @@ impl Chain {
     pub(crate) async fn send_raw(&self, raw: &[u8]) -> Result<(), SendError> {
         let provider = self.provider();
         let text = hex::encode_prefixed(raw);
-        let sent = self.ask("sending a transaction", async { provider.raw_request::<_, serde_json::Value>("eth_sendRawTransaction".into(), (text,)).await });
+        let sent = self.ask("sending a transaction", async {
+            provider.raw_request::<_, serde_json::Value>("eth_sendRawTransaction".into(), (text,)).await
+        });
         sent.await.map(|_| ()).map_err(SendError::classify)
     }
 }
@@ -127,13 +147,29 @@ mod tests {
         for text in ["already known", "AlreadyKnown", "Known transaction", "existing tx with same hash", "transaction already imported"] {
             assert_eq!(said(text), SendError::AlreadyKnown, "{text}");
         }
-        for text in ["nonce too low", "nonce too low: next nonce 5, tx nonce 3", "OldNonce, Current nonce: 5, nonce of rejected tx: 3", "Nonce too low"] {
+        for text in [
+            "nonce too low",
+            "nonce too low: next nonce 5, tx nonce 3",
+            "OldNonce, Current nonce: 5, nonce of rejected tx: 3",
+            "Nonce too low",
+        ] {
             assert_eq!(said(text), SendError::NonceTooLow, "{text}");
         }
-        for text in ["replacement transaction underpriced", "transaction underpriced", "FeeTooLow, MaxFeePerGas too low", "max fee per gas less than block base fee", "Gas price below configured minimum gas price"] {
+        for text in [
+            "replacement transaction underpriced",
+            "transaction underpriced",
+            "FeeTooLow, MaxFeePerGas too low",
+            "max fee per gas less than block base fee",
+            "Gas price below configured minimum gas price",
+        ] {
             assert!(matches!(said(text), SendError::Underpriced(_)), "{text}");
         }
-        for text in ["insufficient funds for gas * price + value", "InsufficientFunds, Account balance: 0", "Upfront cost exceeds account balance", "Insufficient funds for gas * price + value"] {
+        for text in [
+            "insufficient funds for gas * price + value",
+            "InsufficientFunds, Account balance: 0",
+            "Upfront cost exceeds account balance",
+            "Insufficient funds for gas * price + value",
+        ] {
             assert!(matches!(said(text), SendError::InsufficientFunds(_)), "{text}");
         }
         assert!(matches!(said("request timed out"), SendError::Unknown(_)));

@@ -48,7 +48,12 @@ impl Chain {
             ACTIVE => ChainStatus::Active,
             CLOSING => ChainStatus::Closing { until: UnixSeconds(session.claimUntil) },
             COMPLETED => ChainStatus::Completed,
-            other => return Err(Error::Answer { what: "a job", answer: format!("status {other}, which this generation of the contract does not have") }),
+            other => {
+                return Err(Error::Answer {
+                    what: "a job",
+                    answer: format!("status {other}, which this generation of the contract does not have"),
+                });
+            }
         };
         Ok(Some(OnChain {
             terms: self.terms_of(&session, &constants)?,

@@ -3,7 +3,8 @@
 use alloy::primitives::{Bytes, U256};
 use alloy::sol_types::{SolCall as _, SolValue as _};
 use milepost_ledger::{
-    AccountId, AccountRecord, ChainStatus, ChainView, Claim, ClaimState, Event, JobId, Phase, ProofMeta, Purpose, RevertClass, SessionEnd, Step, WaitFor,
+    AccountId, AccountRecord, ChainStatus, ChainView, Claim, ClaimState, Event, JobId, Phase, ProofMeta, Purpose, RevertClass, SessionEnd,
+    Step, WaitFor,
 };
 
 use super::Driver;
@@ -41,7 +42,9 @@ impl Driver {
                 Go::Enough => return Ok(()),
             }
         }
-        Err(Error::TaskEnded(format!("job {job} was looked at {MAX_STEPS} times without coming to rest")))
+        tracing::warn!(event = "job_restless", job = %job, steps = MAX_STEPS, "this job does not come to rest; it is looked at again later");
+        self.dirty.insert(job);
+        Ok(())
     }
 
     async fn step(&mut self, job: JobId, planned: &Planned, view: &ChainView) -> Result<Go, Error> {
@@ -198,7 +201,11 @@ impl Driver {
 /// The claim's call data: a function of its statement, the kind of proof and the voucher at hand.
 fn claim_call(claim: &Claim, proof: &ProofMeta, record: &AccountRecord) -> Bytes {
     let with_voucher = record.terms.as_ref().is_some_and(|terms| terms.voucher.is_some()) && !record.voucher_signature.is_empty();
-    let voucher = if with_voucher { (U256::from(record.voucher.0), Bytes::copy_from_slice(&record.voucher_signature)).abi_encode_params() } else { Vec::new() };
+    let voucher = if with_voucher {
+        (U256::from(record.voucher.0), Bytes::copy_from_slice(&record.voucher_signature)).abi_encode_params()
+    } else {
+        Vec::new()
+    };
     let bytes = milepost_statement::encode_proof(proof.kind, &claim.statement.journal(), &[], &voucher);
     let call = JobMarketplace::submitProofOfWorkCall {
         jobId: U256::from(claim.id.job.0),

@@ -199,9 +199,8 @@ impl Driver {
             self.dirty.insert(job);
         }
         let now = Instant::now();
-        let (looked, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.dirty)
-            .into_iter()
-            .partition(|job| self.troubled.get(job).is_none_or(|(_, until)| *until <= now));
+        let (looked, waiting): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.dirty).into_iter().partition(|job| self.troubled.get(job).is_none_or(|(_, until)| *until <= now));
         self.dirty.extend(waiting);
         for (index, job) in looked.iter().enumerate() {
             self.looked.insert(*job, Instant::now());
@@ -281,8 +280,10 @@ impl Driver {
 
     async fn report(&mut self, head: &Head) -> Result<(), Error> {
         let count = |ledger: &milepost_ledger::Ledger| {
-            let open = ledger.accounts().filter(|account| account.record.terms.is_some() && !matches!(account.record.phase, Phase::Paid(_)));
-            let (all, halted) = open.fold((0, 0), |(all, halted), account| (all + 1, halted + usize::from(account.record.halted.is_some())));
+            let open =
+                ledger.accounts().filter(|account| account.record.terms.is_some() && !matches!(account.record.phase, Phase::Paid(_)));
+            let (all, halted) =
+                open.fold((0, 0), |(all, halted), account| (all + 1, halted + usize::from(account.record.halted.is_some())));
             (all, halted, ledger.txs().count())
         };
         let (open_jobs, halted_jobs, unresolved) = self.books.db.query(count).await.map_err(crate::books::error)?;
@@ -308,6 +309,10 @@ impl Driver {
         self.seen.remove(&job);
         self.troubled.remove(&job);
         self.looked.remove(&job);
+        let stale: Vec<_> = self.in_proof.keys().chain(self.proof_failures.keys()).filter(|claim| claim.job == job).copied().collect();
+        for claim in stale {
+            self.cancel_proof(claim);
+        }
     }
 
     /// Looks at the job no later than at this chain time.

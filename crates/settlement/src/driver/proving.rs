@@ -55,7 +55,10 @@ impl Driver {
     }
 
     /// A prover's answer: the proof and its receipt become durable together.
-    pub(super) async fn proved(&mut self, answer: Result<(ClaimId, Result<Proof, milepost_prover::Error>), JoinError>) -> Result<(), Error> {
+    pub(super) async fn proved(
+        &mut self,
+        answer: Result<(ClaimId, Result<Proof, milepost_prover::Error>), JoinError>,
+    ) -> Result<(), Error> {
         let (id, outcome) = match answer {
             Ok(answer) => answer,
             // A cancelled proof was taken off the list by who cancelled it; a panic is a fault of the prover's code.
@@ -71,12 +74,19 @@ impl Driver {
                 return Ok(());
             }
         };
-        let meta = ProofMeta { kind: proof.kind, receipt: sha256(&proof.receipt), receipt_bytes: proof.receipt.len() as u64, seconds: proof.seconds };
-        tracing::info!(event = "proof_done", job = %id.job, claim = %id, kind = %proof.kind, seconds = proof.seconds, bytes = proof.receipt.len(), "the claim is proven and its receipt verified");
+        let meta = ProofMeta {
+            kind: proof.kind,
+            receipt: sha256(&proof.receipt),
+            receipt_bytes: proof.receipt.len() as u64,
+            seconds: proof.seconds,
+        };
+        tracing::info!(event = "proof_made", job = %id.job, claim = %id, kind = %proof.kind, seconds = proof.seconds, bytes = proof.receipt.len(), "the claim is proven and its receipt verified");
         let blob = Blob::Receipt { claim: id, bytes: proof.receipt };
         match self.books.record_with("proved", vec![Event::Proved { claim: id, proof: meta }], vec![blob]).await {
             // The claim was given up while it was being proven.
-            Err(Error::LedgerRefused(refused)) => tracing::info!(event = "proof_unneeded", claim = %id, %refused, "the proof came too late"),
+            Err(Error::LedgerRefused(refused)) => {
+                tracing::info!(event = "proof_unneeded", claim = %id, %refused, "the proof came too late")
+            }
             other => other?,
         }
         self.proof_failures.remove(&id);

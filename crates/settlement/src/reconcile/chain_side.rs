@@ -13,7 +13,13 @@ pub(super) struct Seen {
     pub(super) completed: bool,
 }
 
-pub(super) async fn examine(db: &LedgerDb, chain: &Chain, job: JobId, record: &AccountRecord, findings: &mut Findings) -> Result<Seen, Error> {
+pub(super) async fn examine(
+    db: &LedgerDb,
+    chain: &Chain,
+    job: JobId,
+    record: &AccountRecord,
+    findings: &mut Findings,
+) -> Result<Seen, Error> {
     let head = chain.head().await?;
     let Some(found) = chain.job_at(job, crate::chain::at(&head.block)).await? else {
         findings.check("L", false, |_| "the marketplace does not know this job".to_owned());
@@ -21,7 +27,11 @@ pub(super) async fn examine(db: &LedgerDb, chain: &Chain, job: JobId, record: &A
     };
     let positions = &record.positions;
     findings.check("M", record.terms.as_ref() == Some(&found.terms), |holds| {
-        if holds { format!("funded with {} at {} per token, as recorded", found.terms.deposit, found.terms.price) } else { "the terms on chain are not those recorded".to_owned() }
+        if holds {
+            format!("funded with {} at {} per token, as recorded", found.terms.deposit, found.terms.price)
+        } else {
+            "the terms on chain are not those recorded".to_owned()
+        }
     });
 
     // The logs, added up by themselves.
@@ -35,15 +45,24 @@ pub(super) async fn examine(db: &LedgerDb, chain: &Chain, job: JobId, record: &A
         chained &= at + log.count == log.used;
         at = log.used;
         let ours = claims.iter().any(|claim| {
-            claim.statement.end() == log.used && claim.statement.count == log.count && claim.statement.head_after == log.head && carried_by(&txs, &claim.state, log.tx)
+            claim.statement.end() == log.used
+                && claim.statement.count == log.count
+                && claim.statement.head_after == log.head
+                && carried_by(&txs, &claim.state, log.tx)
         });
         if !ours {
             foreign.push(log.tx);
         }
     }
-    findings.check("L", chained && at.0 == found.used.0, |_| format!("{} tokens claimed on chain, {} ProofOfWork events add up to {at}", found.used, landed.len()));
+    findings.check("L", chained && at.0 == found.used.0, |_| {
+        format!("{} tokens claimed on chain, {} ProofOfWork events add up to {at}", found.used, landed.len())
+    });
     findings.check("L", foreign.is_empty(), |holds| {
-        if holds { "every claim on chain is one of ours".to_owned() } else { format!("claims on chain that this ledger did not make: {foreign:?}") }
+        if holds {
+            "every claim on chain is one of ours".to_owned()
+        } else {
+            format!("claims on chain that this ledger did not make: {foreign:?}")
+        }
     });
     findings.check("L", positions.finalized.0 <= found.used.0 && found.used.0 <= positions.submitted.0.max(positions.landed.0), |_| {
         format!("final {} ≤ on chain {} ≤ submitted {}", positions.finalized, found.used, positions.submitted)
@@ -53,10 +72,16 @@ pub(super) async fn examine(db: &LedgerDb, chain: &Chain, job: JobId, record: &A
     if completed {
         let paid = chain.completed(job, head.block.number, found.terms.started).await?;
         let expected = found.terms.payout(found.used);
-        findings.check("Z", paid.map(|paid| paid.payout) == expected && expected.is_some(), |_| format!("the chain paid {paid:?}, by its own terms {expected:?}"));
+        findings.check("Z", paid.map(|paid| paid.payout) == expected && expected.is_some(), |_| {
+            format!("the chain paid {paid:?}, by its own terms {expected:?}")
+        });
         if let (Phase::Paid(recorded), Some(paid)) = (&record.phase, paid) {
             findings.check("Z", *recorded == paid.payout, |holds| {
-                if holds { "paid on chain as recorded, to the unit".to_owned() } else { format!("recorded {recorded:?}, paid {:?}", paid.payout) }
+                if holds {
+                    "paid on chain as recorded, to the unit".to_owned()
+                } else {
+                    format!("recorded {recorded:?}, paid {:?}", paid.payout)
+                }
             });
         }
     } else {

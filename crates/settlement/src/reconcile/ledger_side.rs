@@ -28,10 +28,10 @@ pub(super) fn examine(db: &LedgerDb, record: &AccountRecord, findings: &mut Find
 /// M and S: every token is there, and hashing them again gives every head.
 fn transcript(db: &LedgerDb, record: &AccountRecord, findings: &mut Findings) -> Result<(), Error> {
     let positions = &record.positions;
-    let (chain, marketplace, host, commitment) = record.terms.as_ref().map_or(
-        (ChainId(0), Address::ZERO, Address::ZERO, salt_commitment(&record.salt)),
-        |terms| (terms.chain, terms.marketplace, terms.host, terms.salt_commitment),
-    );
+    let (chain, marketplace, host, commitment) =
+        record.terms.as_ref().map_or((ChainId(0), Address::ZERO, Address::ZERO, salt_commitment(&record.salt)), |terms| {
+            (terms.chain, terms.marketplace, terms.host, terms.salt_commitment)
+        });
     let mut head = genesis_head(chain, marketplace, record.id.job().unwrap_or_default(), host, record.model, commitment);
     let mut at = TokenSeq::ZERO;
     let mut number = 0;
@@ -52,7 +52,11 @@ fn transcript(db: &LedgerDb, record: &AccountRecord, findings: &mut Findings) ->
                 && checkpoint.head_before == head
                 && checkpoint.head_after == again;
             if !holds {
-                broken = Some(format!("checkpoint {} of tokens {at} to {} does not follow from its tokens", checkpoint.number, checkpoint.first + checkpoint.count));
+                broken = Some(format!(
+                    "checkpoint {} of tokens {at} to {} does not follow from its tokens",
+                    checkpoint.number,
+                    checkpoint.first + checkpoint.count
+                ));
                 break 'pages;
             }
             head = again;
@@ -68,7 +72,11 @@ fn transcript(db: &LedgerDb, record: &AccountRecord, findings: &mut Findings) ->
     });
     let open = db.tokens(record.id, positions.sealed..positions.metered).map_err(error)?.len() as u64;
     findings.check("M", positions.sealed.0 + open == positions.metered.0, |holds| {
-        if holds { format!("{} tokens, {open} of them not sealed yet", positions.metered) } else { format!("M is {}, but only {open} tokens lie beyond S {}", positions.metered, positions.sealed) }
+        if holds {
+            format!("{} tokens, {open} of them not sealed yet", positions.metered)
+        } else {
+            format!("M is {}, but only {open} tokens lie beyond S {}", positions.metered, positions.sealed)
+        }
     });
     Ok(())
 }
@@ -103,9 +111,13 @@ fn claims(db: &LedgerDb, record: &AccountRecord, claims: &[Claim], findings: &mu
         Some(claim) => {
             let submitted = matches!(claim.state, ClaimState::Submitted(_));
             let reach = if submitted { claim.statement.end() } else { positions.finalized };
-            findings.check("U", reach == positions.submitted, |_| format!("{} tokens submitted; claim {} is {:?}", positions.submitted, claim.id, claim.state));
+            findings.check("U", reach == positions.submitted, |_| {
+                format!("{} tokens submitted; claim {} is {:?}", positions.submitted, claim.id, claim.state)
+            });
         }
-        None => findings.check("U", positions.submitted == positions.finalized, |_| format!("{} tokens submitted, no claim is unresolved", positions.submitted)),
+        None => findings.check("U", positions.submitted == positions.finalized, |_| {
+            format!("{} tokens submitted, no claim is unresolved", positions.submitted)
+        }),
     }
     Ok(())
 }

@@ -104,7 +104,8 @@ impl Submitter {
         let floor = self.books.db.query(move |ledger| ledger.next_nonce(key)).await.map_err(crate::books::error)?;
         let nonce = self.chain.nonce(key, latest()).await?.max(floor.unwrap_or(0));
         let id = TxId { key, nonce };
-        let attempt = sign::sign(&self.key, self.chain.chain_id(), evm(self.chain.marketplace()), nonce, gas, fees, data, self.clock.now())?;
+        let attempt =
+            sign::sign(&self.key, self.chain.chain_id(), evm(self.chain.marketplace()), nonce, gas, fees, data, self.clock.now())?;
         let (hash, raw) = (attempt.hash, attempt.raw.clone());
         self.books.record("signed", vec![Event::TxSigned { id, purpose, attempt }]).await?;
         tracing::info!(event = "tx_signed", job = %purpose.job(), purpose = ?purpose, key = %key, nonce, tx = %hash, "transaction stored, about to be sent");

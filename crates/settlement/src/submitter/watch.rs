@@ -6,10 +6,10 @@ use alloy::sol_types::SolEvent as _;
 use milepost_ledger::{BlockRef, Digest, Event, Outcome, Purpose, RevertClass, Tx, TxId, TxState};
 
 use super::{Submitter, sign};
+use crate::Error;
 use crate::bindings::JobMarketplace;
 use crate::chain::{Head, landed_of};
 use crate::convert::digest;
-use crate::Error;
 
 /// Looks in a row at which a nonce must be found used up by somebody else before it is believed: behind one address there may
 /// be several nodes, one of which has not seen our transaction yet.
@@ -93,7 +93,7 @@ impl Submitter {
 
     async fn included(&mut self, tx: &Tx, hash: Digest, receipt: &TransactionReceipt, block: BlockRef) -> Result<(), Error> {
         let gas = receipt.gas_used;
-        let outcome = if receipt.status() { self.done(tx, receipt, gas).await? } else { self.reverted(tx, hash, receipt, &block).await? };
+        let outcome = if receipt.status() { self.done(tx, receipt, gas)? } else { self.reverted(tx, hash, receipt, &block).await? };
         match &outcome {
             Outcome::Done { gas } => {
                 tracing::info!(event = "tx_included", job = %tx.purpose.job(), purpose = ?tx.purpose, nonce = tx.id.nonce, tx = %hash, block = block.number, gas, "transaction included");
@@ -106,14 +106,17 @@ impl Submitter {
     }
 
     /// A transaction that succeeded must have done what it was for: a claim logs exactly its tokens and its head.
-    async fn done(&self, tx: &Tx, receipt: &TransactionReceipt, gas: u64) -> Result<Outcome, Error> {
+    fn done(&self, tx: &Tx, receipt: &TransactionReceipt, gas: u64) -> Result<Outcome, Error> {
         let Purpose::Claim(id) = tx.purpose else { return Ok(Outcome::Done { gas }) };
         let claim = self.books.db.claim(id).map_err(crate::books::error)?;
         let claim = claim.ok_or_else(|| Error::LedgerStopped(format!("claim {id} has a transaction but no record")))?;
         let ours = |log: &&alloy::rpc::types::Log| {
             log.address() == crate::convert::evm(self.chain.marketplace())
                 && log.topic0() == Some(&JobMarketplace::ProofOfWork::SIGNATURE_HASH)
-                && log.topics().get(1).is_some_and(|job| alloy::primitives::U256::from_be_bytes(job.0) == alloy::primitives::U256::from(id.job.0))
+                && log
+                    .topics()
+                    .get(1)
+                    .is_some_and(|job| alloy::primitives::U256::from_be_bytes(job.0) == alloy::primitives::U256::from(id.job.0))
         };
         let landed = receipt.inner.logs().iter().find(ours).map(landed_of).transpose()?;
         let as_claimed = landed.is_some_and(|landed| {
@@ -138,12 +141,13 @@ impl Submitter {
         }
         let terms = self.books.record_of(tx.purpose.job()).await?.and_then(|record| record.terms);
         let at_end = self.chain.replay(tx.id.key, &data, block).await?;
-        let revert = match at_end {
-            Some(revert) => Some(revert),
-            None => match self.chain.block_at(block.number.saturating_sub(1)).await? {
-                Some(hash) => self.chain.replay(tx.id.key, &data, &BlockRef { number: block.number.saturating_sub(1), hash }).await?,
-                None => None,
-            },
+        let before = block.number.saturating_sub(1);
+        let revert = if at_end.is_some() {
+            at_end
+        } else if let Some(hash) = self.chain.block_at(before).await? {
+            self.chain.replay(tx.id.key, &data, &BlockRef { number: before, hash }).await?
+        } else {
+            None
         };
         Ok(match revert {
             Some(revert) => Outcome::Reverted { class: revert.class(terms.as_ref()), reason: revert.text, gas },
@@ -159,7 +163,9 @@ impl Submitter {
             (Purpose::Claim(claim), Outcome::Done { gas }) => {
                 tracing::info!(event = "claim_final", job = %claim.job, claim = %claim, tx = %hash, block = block.number, gas, "claim confirmed");
             }
-            _ => tracing::info!(event = "tx_final", job = %purpose.job(), purpose = ?purpose, tx = %hash, block = block.number, "transaction confirmed"),
+            _ => {
+                tracing::info!(event = "tx_final", job = %purpose.job(), purpose = ?purpose, tx = %hash, block = block.number, "transaction confirmed")
+            }
         }
         Ok(())
     }

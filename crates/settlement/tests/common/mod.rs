@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use milepost_ledger::{
-    AccountId, AccountRecord, Address, ChainId, Claim, Digest, EndReason, Event, JobId, OpenAccount, Phase, Salt, Sampler, SessionEnd, StartTurn, Terms,
-    Tx, UnixSeconds,
+    AccountId, AccountRecord, Address, ChainId, Claim, Digest, EndReason, Event, JobId, OpenAccount, Phase, Salt, Sampler, SessionEnd,
+    StartTurn, Terms, Tx, UnixSeconds,
 };
 use milepost_ledger_db::{LedgerDb, Options};
 use milepost_prover::{BoxFuture, Mock, Proof, ProofRequest, Prover};
@@ -21,7 +21,7 @@ use milepost_test_support::{ChainOptions, DeployOptions, Deployment, DevChain, S
 pub type Done = Result<(), Box<dyn std::error::Error>>;
 
 /// How long anything may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Between two looks at a condition.
 const GLANCE: Duration = Duration::from_millis(10);
 
@@ -39,7 +39,10 @@ impl World {
     }
 
     pub async fn with(options: DeployOptions) -> Result<Self, Box<dyn std::error::Error>> {
-        let chain = DevChain::start(ChainOptions::default()).await?;
+        Self::on(DevChain::start(ChainOptions::default()).await?, options).await
+    }
+
+    pub async fn on(chain: DevChain, options: DeployOptions) -> Result<Self, Box<dyn std::error::Error>> {
         let deployed = chain.deploy(options).await?;
         let mut config = SettlementConfig::new(chain.url(), ChainId(31337), Address(deployed.marketplace.into_array()));
         config.host = Some(Address(deployed.actors.host.address.into_array()));
@@ -99,7 +102,8 @@ impl World {
     }
 
     pub async fn open(&self, job: JobId, terms: Terms) -> Done {
-        let open = OpenAccount { id: AccountId::Job(job), model: terms.model, terms: Some(terms), salt: no_salt(), threshold: 100, at: now() };
+        let open =
+            OpenAccount { id: AccountId::Job(job), model: terms.model, terms: Some(terms), salt: no_salt(), threshold: 100, at: now() };
         self.db.apply(vec![Event::Open(Box::new(open))]).await?;
         Ok(())
     }
