@@ -21,6 +21,7 @@ const MAX_IO_WORDS: usize = 1024 / 4;
 pub const MAX_SHA_BLOCKS: usize = 10;
 
 /// SHA-256's round constants (FIPS 180-4 §4.2.2): the circuit reads them from the guest's memory.
+#[rustfmt::skip]
 static ROUND_CONSTANTS: [u32; 64] = [
     0x428a_2f98, 0x7137_4491, 0xb5c0_fbcf, 0xe9b5_dba5, 0x3956_c25b, 0x59f1_11f1, 0x923f_82a4, 0xab1c_5ed5, 0xd807_aa98, 0x1283_5b01,
     0x2431_85be, 0x550c_7dc3, 0x72be_5d74, 0x80de_b1fe, 0x9bdc_06a7, 0xc19b_f174, 0xe49b_69c1, 0xefbe_4786, 0x0fc1_9dc6, 0x240c_a1cc,
@@ -32,6 +33,7 @@ static ROUND_CONSTANTS: [u32; 64] = [
 ];
 
 /// SHA-256's initial state (FIPS 180-4 §5.3.3) in the circuit's byte order.
+#[rustfmt::skip]
 static INITIAL_STATE: [u32; 8] = [
     0x6a09_e667_u32.to_be(), 0xbb67_ae85_u32.to_be(), 0x3c6e_f372_u32.to_be(), 0xa54f_f53a_u32.to_be(),
     0x510e_527f_u32.to_be(), 0x9b05_688c_u32.to_be(), 0x1f83_d9ab_u32.to_be(), 0x5be0_cd19_u32.to_be(),

@@ -15,7 +15,9 @@
 
 mod abi;
 
-use milepost_statement::{CHECKPOINT_DOMAIN, CHECKPOINT_HEADER_LEN, GUEST_INPUT_VERSION, JOURNAL_LEN, JOURNAL_VERSION, MAX_CHECKPOINT_TOKENS};
+use milepost_statement::{
+    CHECKPOINT_DOMAIN, CHECKPOINT_HEADER_LEN, GUEST_INPUT_VERSION, JOURNAL_LEN, JOURNAL_VERSION, MAX_CHECKPOINT_TOKENS,
+};
 
 /// The input's version is not this guest's.
 const EXIT_VERSION: u32 = 1;
@@ -78,6 +80,7 @@ pub struct Memory {
 pub static mut MEMORY: Memory = Memory { journal: blank_journal(), buffer: [0; BUFFER], state: [0; 8], digest: [0; 8] };
 
 /// `SHA-256("risc0.Output")`, the tag under which the zkVM's verifier hashes journal digest and assumptions.
+#[rustfmt::skip]
 const OUTPUT_TAG: [u32; 8] = [
     0x77ea_feb3_u32.to_be(), 0x66a7_8b47_u32.to_be(), 0x747d_e0d7_u32.to_be(), 0xbb17_6284_u32.to_be(),
     0x085f_f556_u32.to_be(), 0x4887_009a_u32.to_be(), 0x5be6_3da3_u32.to_be(), 0x2d35_59d4_u32.to_be(),

@@ -103,10 +103,5 @@ pub(crate) fn execute(input: &[u8], max_po2: usize) -> Result<Execution> {
     }
     let journal = host.journal.into_inner();
     let journal = journal.try_into().map_err(|found: Vec<u8>| anyhow::anyhow!("the guest committed {} bytes", found.len()))?;
-    Ok(Execution {
-        journal,
-        segments,
-        user_cycles: result.user_cycles,
-        paging_cycles: result.paging_cycles,
-    })
+    Ok(Execution { journal, segments, user_cycles: result.user_cycles, paging_cycles: result.paging_cycles })
 }

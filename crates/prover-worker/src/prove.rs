@@ -49,7 +49,13 @@ fn claim(seal: &Rv32imV2Claim, journal: &[u8]) -> Result<ReceiptClaim> {
         }
     };
     let state = |merkle_root| MaybePruned::Value(SystemState { pc: 0, merkle_root });
-    Ok(ReceiptClaim { pre: state(seal.pre_state), post: state(post), exit_code, input: MaybePruned::Pruned(seal.input), output: output.into() })
+    Ok(ReceiptClaim {
+        pre: state(seal.pre_state),
+        post: state(post),
+        exit_code,
+        input: MaybePruned::Pruned(seal.input),
+        output: output.into(),
+    })
 }
 
 /// Makes a value of a type that can only be deserialised out of its fields.

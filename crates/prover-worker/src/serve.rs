@@ -10,8 +10,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use milepost_prover::protocol::{FromWorker, HEARTBEAT_MS, PROTOCOL, ToWorker, VERSION, read_frame, write_frame};
 use milepost_prover::encode_receipt;
+use milepost_prover::protocol::{FromWorker, HEARTBEAT_MS, PROTOCOL, ToWorker, VERSION, read_frame, write_frame};
 use milepost_statement::ProofKind;
 
 use crate::{execute, guest, prove};
@@ -27,7 +27,8 @@ pub(crate) fn serve() -> Result<()> {
     let image_id = guest::image_id(guest::ELF)?;
     let (say, to_write) = channel();
     thread::spawn(move || write(&to_write));
-    let _ = say.send((FromWorker::Hello { protocol: PROTOCOL, version: VERSION.into(), image_id, kinds: vec![ProofKind::Composite] }, vec![]));
+    let _ =
+        say.send((FromWorker::Hello { protocol: PROTOCOL, version: VERSION.into(), image_id, kinds: vec![ProofKind::Composite] }, vec![]));
     thread::spawn({
         let say = say.clone();
         move || loop {

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use milepost_prover::protocol::{FromWorker, ToWorker, read_frame, write_frame};
 use milepost_prover::{
-    Cache, Error, IMAGE_ID, Options, Process, Proof, ProofRequest, Prover, RECEIPT_TAG, VerifyError, encode_receipt, sample_request, self_test,
-    verify,
+    Cache, Error, IMAGE_ID, Options, Process, Proof, ProofRequest, Prover, RECEIPT_TAG, VerifyError, encode_receipt, sample_request,
+    self_test, verify,
 };
 use milepost_statement::{Address, ChainId, Digest, JobId, ProofKind, Statement, TokenCount, TokenSeq};
 use risc0_zkvm::{CompositeReceipt, ExitCode, FakeReceipt, InnerReceipt, MaybePruned, Receipt, ReceiptClaim};
@@ -125,7 +125,10 @@ async fn an_altered_receipt_is_refused() {
     assert!(matches!(after(|it| *composite(it).segments[0].seal.last_mut().unwrap() ^= 1).await, VerifyError::BadSeal(_)));
     assert_eq!(after(|it| it.journal.bytes[319] ^= 1).await, VerifyError::AlteredJournal);
     assert!(matches!(after(|it| composite(it).segments[0].claim.exit_code = ExitCode::Halted(1)).await, VerifyError::WrongExit(_)));
-    assert!(matches!(after(|it| composite(it).segments[0].claim.pre = MaybePruned::Pruned(risc0_zkvm::Digest::ZERO)).await, VerifyError::WrongImage { .. }));
+    assert!(matches!(
+        after(|it| composite(it).segments[0].claim.pre = MaybePruned::Pruned(risc0_zkvm::Digest::ZERO)).await,
+        VerifyError::WrongImage { .. }
+    ));
     assert!(matches!(after(|it| composite(it).segments.clear()).await, VerifyError::Format(_)));
     let doubled = |it: &mut Receipt| {
         let segment = composite(it).segments[0].clone();
@@ -265,7 +268,10 @@ fn a_worker_refuses_before_it_spends_time_on_proving() {
     let request = sample_request();
     let input = request.guest_input();
     let refused = ask(&input[..100], &request.statement);
-    assert!(matches!(&refused, FromWorker::Failed { id: Some(5), code, message } if code == "guest" && message.contains("ends early")), "{refused:?}");
+    assert!(
+        matches!(&refused, FromWorker::Failed { id: Some(5), code, message } if code == "guest" && message.contains("ends early")),
+        "{refused:?}"
+    );
     let mut other = request.statement;
     other.head_after.0[0] ^= 1;
     let refused = ask(&input, &other);

@@ -122,7 +122,9 @@ impl Error {
             Self::NotExecutable { .. } => "make it executable (chmod +x) and check that it was built for this machine",
             Self::NotAProver { .. } => "set prover.program to the program milepost-prover of this release",
             Self::WrongVersion { .. } | Self::WrongImage { .. } => "deploy milepost and milepost-prover from the same release",
-            Self::Crashed { .. } => "read what it wrote last; killed by signal 9 mostly means that memory ran out (a proof needs 0.2 to 1 GB)",
+            Self::Crashed { .. } => {
+                "read what it wrote last; killed by signal 9 mostly means that memory ran out (a proof needs 0.2 to 1 GB)"
+            }
             Self::Hung { .. } => "check the machine's load and memory; the claim is proven again",
             Self::Refused { .. } | Self::BadRequest { .. } => "this is a fault of the program: keep the log and report it",
             #[cfg(feature = "stark")]

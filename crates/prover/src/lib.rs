@@ -35,4 +35,4 @@ pub use process::{Identity, Options, PROGRAM, Process, locate};
 #[cfg(feature = "stark")]
 pub use receipt::{MAX_RECEIPT_BYTES, RECEIPT_TAG, Verified, VerifyError, dev_mode_is_set, encode_receipt, verify};
 pub use request::{BoxFuture, CheckpointInput, MAX_CLAIM_TOKENS, Proof, ProofRequest, Prover};
-pub use self_test::{Cache, SelfTest, Status, self_test, sample_request, watch};
+pub use self_test::{Cache, SelfTest, Status, sample_request, self_test, watch};

@@ -94,7 +94,9 @@ mod tests {
         for url in ["http://127.0.0.1:8545", "ws://localhost:8545/x", "http://[::1]:8545", "http://127.8.0.1"] {
             assert!(Mock::for_dev_chain(ChainId(31337), url).is_ok(), "{url}");
         }
-        for url in ["http://10.0.0.1:8545", "http://localhost.example.org", "http://127.0.0.1@example.org/", "http://example.org#127.0.0.1", ""] {
+        for url in
+            ["http://10.0.0.1:8545", "http://localhost.example.org", "http://127.0.0.1@example.org/", "http://example.org#127.0.0.1", ""]
+        {
             assert!(matches!(Mock::for_dev_chain(ChainId(31337), url), Err(NotADevChain::NotLoopback(_))), "{url}");
         }
         assert_eq!(Mock::for_dev_chain(ChainId(84532), "http://127.0.0.1:8545").unwrap_err(), NotADevChain::Chain(ChainId(84532)));

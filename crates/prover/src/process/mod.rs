@@ -199,7 +199,15 @@ impl Process {
         .map_err(io::Error::other)?;
         verified?;
         let seconds = started.elapsed().as_secs_f64();
-        tracing::info!(event = "proof_made", claim = request.claim, tokens = statement.count.0, seconds, bytes = receipt.len(), ?po2, "claim proven");
+        tracing::info!(
+            event = "proof_made",
+            claim = request.claim,
+            tokens = statement.count.0,
+            seconds,
+            bytes = receipt.len(),
+            ?po2,
+            "claim proven"
+        );
         Ok(Proof { kind: ProofKind::Composite, journal, receipt, seconds, cycles: Some(cycles), po2 })
     }
 }

@@ -52,10 +52,9 @@ impl Worker {
 
         let (greeting, _) = worker.receive(options.greeting, "no greeting").await?;
         let wrong = match greeting {
-            FromWorker::Hello { protocol, version, .. } if protocol != PROTOCOL || version != VERSION => Error::WrongVersion {
-                ours: format!("{VERSION} (protocol {PROTOCOL})"),
-                theirs: format!("{version} (protocol {protocol})"),
-            },
+            FromWorker::Hello { protocol, version, .. } if protocol != PROTOCOL || version != VERSION => {
+                Error::WrongVersion { ours: format!("{VERSION} (protocol {PROTOCOL})"), theirs: format!("{version} (protocol {protocol})") }
+            }
             FromWorker::Hello { image_id, .. } if image_id != options.image_id => {
                 Error::WrongImage { ours: options.image_id, theirs: image_id }
             }
