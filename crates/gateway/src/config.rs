@@ -61,6 +61,8 @@ pub struct GatewayConfig {
     pub end_idle_sessions: bool,
     /// Seconds a session token is valid.
     pub token_seconds: u64,
+    /// Most connections at a time; further ones wait to be accepted.
+    pub max_connections: usize,
     /// Most WebSockets at a time.
     pub max_sockets: usize,
     /// Most accounts without a job that are open at a time.
@@ -104,6 +106,7 @@ impl Default for GatewayConfig {
             idle_seconds: 900,
             end_idle_sessions: true,
             token_seconds: 86_400,
+            max_connections: 4_096,
             max_sockets: 1_024,
             max_free_accounts: 10_000,
             max_unbilled_running: 16,
@@ -128,6 +131,7 @@ impl GatewayConfig {
             ("stall_seconds", self.stall_seconds),
             ("engine_stall_seconds", self.engine_stall_seconds),
             ("token_seconds", self.token_seconds),
+            ("max_connections", self.max_connections as u64),
             ("max_sockets", self.max_sockets as u64),
             ("max_unbilled_running", self.max_unbilled_running as u64),
         ];

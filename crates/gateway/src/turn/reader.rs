@@ -13,6 +13,10 @@ use crate::error::Error;
 /// Most tokens of one event: what a client acknowledges at a time, and what one frame carries on a replay.
 pub const MAX_EVENT_TOKENS: usize = 64;
 
+/// Most tokens of one event where reading is all the acknowledgement there is: large events would let a reader that lags take in
+/// with few bytes, and so hide in buffers, far more tokens than a frame each does.
+const UNACKED_EVENT_TOKENS: usize = 4;
+
 /// What a reader sees, in this order: runs of tokens and seals as they come, then the end.
 #[derive(Clone, Debug)]
 pub enum TurnEvent {
@@ -169,14 +173,15 @@ impl TurnStream {
     }
 
     fn ready(&mut self) -> Option<TurnEvent> {
-        let Self { turn, text, cursor, seals, flushed, done, started, .. } = self;
+        let Self { turn, text, cursor, seals, flushed, done, started, acks, .. } = self;
         turn.look(|log| {
+            let most = if *acks == Acks::ByReading && log.outcome.is_none() { UNACKED_EVENT_TOKENS } else { MAX_EVENT_TOKENS };
             let seal = log.seals.get(*seals);
             if let Some(seal) = seal.filter(|seal| seal.after <= *cursor) {
                 *seals += 1;
                 return Some(TurnEvent::Sealed(Arc::clone(&seal.record)));
             }
-            let until = seal.map_or(usize::MAX, |seal| seal.after).min(*cursor + MAX_EVENT_TOKENS).min(log.tokens.len());
+            let until = seal.map_or(usize::MAX, |seal| seal.after).min(*cursor + most).min(log.tokens.len());
             if until > *cursor {
                 let run = &log.tokens[*cursor..until];
                 let seq = TokenSeq(started.start.0 + *cursor as u64);

@@ -32,7 +32,7 @@ async fn an_answer_that_fits_the_deposit_exactly_ends_by_itself() {
 #[tokio::test]
 async fn nothing_is_generated_so_late_that_it_could_not_be_claimed() {
     let mut late = terms();
-    late.started = UnixSeconds(START - 86_400 + 900);
+    late.started = UnixSeconds(START - 86_400);
     let node = Node::start(Setup::legacy(late)).await;
     let (status, refused) = node.post("/v1/inference", &ask(7, "x", 5)).await;
     assert_eq!((status, &refused["details"]["bound"]), (402, &json!("deadline")));
