@@ -9,11 +9,11 @@ use milepost_test_support::SessionOptions;
 
 /// Every durable step, and the one effect outside (`broadcast`: handed to the endpoint, not recorded yet).
 const POINTS: [&str; 13] = [
+    "broadcast",
     "planned",
     "proving",
     "proved",
     "signed",
-    "broadcast",
     "sent",
     "included",
     "final",
@@ -45,10 +45,13 @@ async fn an_end_at_any_step_is_continued_and_pays_exactly_once() -> Done {
             // Written once, at the very first start.
             first.stop().await
         } else {
-            first.ended().await
+            tokio::time::timeout(common::PATIENCE, first.ended()).await?
         };
         assert!(matches!((point, &ended), ("never" | "belongs", Ok(())) | (_, Err(Error::Interrupted(_)))), "{point}: {ended:?}");
         world.lose_power()?;
+        if matches!(point, "signed" | "broadcast" | "sent") {
+            assert!(!world.txs(job).is_empty(), "{point}: a transaction left the process before it was stored");
+        }
 
         let second = world.start().await?;
         if matches!(world.record(job).phase, Phase::Open) {
@@ -74,7 +77,7 @@ async fn an_end_at_any_step_is_continued_and_pays_exactly_once() -> Done {
 async fn repeated_ends_at_the_dangerous_steps_pay_exactly_once() -> Done {
     let mut world = World::new().await?;
     let mut earned = 0;
-    for point in ["signed", "broadcast", "sent"] {
+    for point in ["broadcast", "signed", "sent"] {
         let job = world.session(SessionOptions { expected_rate: 1_000, ..SessionOptions::default() }).await?;
         world.generate(job, 100).await?;
         world.end(job).await?;

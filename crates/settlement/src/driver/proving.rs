@@ -85,7 +85,7 @@ impl Driver {
         match self.books.record_with("proved", vec![Event::Proved { claim: id, proof: meta }], vec![blob]).await {
             // The claim was given up while it was being proven.
             Err(Error::LedgerRefused(refused)) => {
-                tracing::info!(event = "proof_unneeded", claim = %id, %refused, "the proof came too late")
+                tracing::info!(event = "proof_unneeded", claim = %id, %refused, "the proof came too late");
             }
             other => other?,
         }

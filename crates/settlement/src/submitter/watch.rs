@@ -164,7 +164,7 @@ impl Submitter {
                 tracing::info!(event = "claim_final", job = %claim.job, claim = %claim, tx = %hash, block = block.number, gas, "claim confirmed");
             }
             _ => {
-                tracing::info!(event = "tx_final", job = %purpose.job(), purpose = ?purpose, tx = %hash, block = block.number, "transaction confirmed")
+                tracing::info!(event = "tx_final", job = %purpose.job(), purpose = ?purpose, tx = %hash, block = block.number, "transaction confirmed");
             }
         }
         Ok(())

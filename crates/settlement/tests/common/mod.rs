@@ -21,7 +21,9 @@ use milepost_test_support::{ChainOptions, DeployOptions, Deployment, DevChain, S
 pub type Done = Result<(), Box<dyn std::error::Error>>;
 
 /// How long anything may take on a busy machine.
-const PATIENCE: Duration = Duration::from_mins(1);
+pub const PATIENCE: Duration = Duration::from_mins(1);
+/// Looks at something that should come to pass: 20 s, many times what a busy machine needs.
+const SOON: u32 = 2_000;
 /// Between two looks at a condition.
 const GLANCE: Duration = Duration::from_millis(10);
 
@@ -153,6 +155,17 @@ impl World {
             if wish(&record) { Ok(record) } else { Err(format!("{record:#?}\n{:#?}\n{:#?}", self.claims(job), self.txs(job))) }
         })
         .await
+    }
+
+    /// Whether the account's record comes to be as wished, soon.
+    pub async fn comes_to(&self, job: JobId, wish: impl Fn(&AccountRecord) -> bool) -> bool {
+        for _ in 0..SOON {
+            if wish(&self.record(job)) {
+                return true;
+            }
+            tokio::time::sleep(GLANCE).await;
+        }
+        false
     }
 
     pub async fn until_paid(&self, job: JobId) -> AccountRecord {
