@@ -95,14 +95,15 @@ impl Session {
         }
         let mut step = Step::Continue;
         match chunk.token_ids() {
-            Some(ids) if !ids.is_empty() => {
+            // A chunk without ids carries text that only became complete at the end.
+            Some(ids) => {
                 let seq = chunk.milepost.as_ref().and_then(|extension| extension.seq);
                 let at = seq.unwrap_or(self.transcript.end());
                 step = self.take_tokens(at, ids, chunk.content(), text, observer)?;
             }
-            _ if chunk.content().is_empty() => {}
-            // Text without ids cannot be checked: that is not what is paid for.
-            _ => return Err(Error::Protocol { what: "chat chunk", reason: "it carries text and no token ids".into() }),
+            None if chunk.content().is_empty() => {}
+            // A host that names no ids cannot be checked: that is not what is paid for.
+            None => return Err(Error::Protocol { what: "chat chunk", reason: "it carries text and no token ids".into() }),
         }
         for checkpoint in chunk.milepost.iter().flat_map(|extension| &extension.checkpoints) {
             self.take_checkpoint(checkpoint.clone())?;

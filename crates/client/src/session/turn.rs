@@ -8,7 +8,7 @@ use super::socket::{SETUP_WAIT, Socket};
 use super::{ChatRequest, Event, Outcome, Session, Step, Turn};
 use crate::file::{ActiveTurn, Door, Entry, VoucherState};
 use crate::transcript::{self, SignedReceipt};
-use crate::wire::{Ask, Chunk, ClientFrame, HostError, InferenceRequest, ServerFrame, StreamEnd, job_text};
+use crate::wire::{Ask, Chunk, ClientFrame, InferenceRequest, ServerFrame, StreamEnd, job_text};
 use crate::{CapturedTurn, Error};
 
 /// How long the first token may take: a long prompt on a busy host.
@@ -100,7 +100,8 @@ impl Session {
                 self.authenticate(None).await?;
                 continue;
             }
-            if !is_cut(&error) {
+            let ends = is_engine_failure(&error) && self.transcript.end() > active.start;
+            if !is_cut(&error) && !ends {
                 if matches!(error, Error::Host { .. }) && fresh && attempt == 0 && self.transcript.end() == active.start {
                     // Refused before it began: there is nothing to take up again.
                     self.append(Entry::Refused { request_id })?;
@@ -164,8 +165,6 @@ impl Session {
                     self.socket = Some(socket);
                     return Ok(Ended::Turn(Box::new(turn)));
                 }
-                // The engine's failure is followed by the turn's end, with a receipt over what came.
-                ServerFrame::Error(error) if is_engine_failure(&error) => limit = SETUP_WAIT,
                 ServerFrame::Error(error) if is_ours(error.id.as_deref(), active) => return Err(error.refusal()),
                 _ => {}
             }
@@ -310,24 +309,26 @@ fn is_due(voucher: VoucherState, tokens: TokenCount, turn_ended: bool) -> bool {
     ahead > 0 && (turn_ended || ahead >= voucher.allowance.0.div_ceil(2))
 }
 
-fn is_engine_failure(error: &HostError) -> bool {
-    error.code.as_deref() == Some("ENGINE_FAILED")
-}
-
 fn is_ours(id: Option<&str>, active: &ActiveTurn) -> bool {
     id.is_none_or(|id| id == active.request.request_id)
 }
 
-/// The connection or the host went away; the request itself was not refused.
+/// The connection or the host went away, or is about to; the request itself was not refused.
 fn is_cut(error: &Error) -> bool {
     match error {
         Error::HostUnreachable { .. } | Error::Silent { .. } => true,
         Error::Host { status, code, .. } => {
-            matches!(status, 502..=504)
-                || (*status == 0 && matches!(code.to_ascii_lowercase().as_str(), "service_unavailable" | "draining" | "chain_unavailable"))
+            // A host whose ledger failed ends and is started again.
+            let going = ["service_unavailable", "draining", "chain_unavailable", "storage_failed"];
+            matches!(status, 502..=504) || going.iter().any(|known| code.eq_ignore_ascii_case(known))
         }
         _ => false,
     }
+}
+
+/// The engine failed under a turn: asked again, the host tells how it ended, with a receipt over what came.
+fn is_engine_failure(error: &Error) -> bool {
+    matches!(error, Error::Host { code, .. } if code.eq_ignore_ascii_case("engine_failed"))
 }
 
 fn is_unauthorized(error: &Error) -> bool {
@@ -364,7 +365,7 @@ mod tests {
     fn only_a_lost_connection_is_taken_up_again() {
         assert!(is_cut(&Error::HostUnreachable { url: String::new(), reason: String::new() }));
         assert!(is_cut(&Error::Silent { seconds: 60 }));
-        assert!(is_cut(&host(503, "service_unavailable")) && is_cut(&host(0, "DRAINING")));
+        assert!(is_cut(&host(503, "service_unavailable")) && is_cut(&host(0, "DRAINING")) && is_cut(&host(500, "storage_failed")));
         for refused in [host(400, "validation_error"), host(409, "conflict"), host(429, "rate_limit_exceeded"), host(0, "FORBIDDEN")] {
             assert!(!is_cut(&refused), "{refused}");
         }
