@@ -224,7 +224,7 @@ impl Host {
     }
 
     /// Whether tokens may still be generated for an account.
-    pub(crate) fn check_open(&self, record: &AccountRecord) -> Result<(), Error> {
+    pub(crate) fn check_open(record: &AccountRecord) -> Result<(), Error> {
         let phase = match (&record.phase, &record.halted) {
             (Phase::Open, None) => return Ok(()),
             (_, Some(reason)) => format!("halted: {reason}"),

@@ -6,7 +6,7 @@
 //! A **token** is job, depositor, expiry, epoch and a MAC under a secret that lives in the ledger's database. Raising the epoch
 //! makes every token void.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 
 use hmac::{Hmac, Mac};
@@ -45,7 +45,7 @@ pub(crate) struct Keys {
     token_secret: [u8; 32],
     epoch: u64,
     challenge_secret: [u8; 32],
-    used: Mutex<BTreeMap<(UnixSeconds, Digest), ()>>,
+    used: Mutex<BTreeSet<(UnixSeconds, Digest)>>,
 }
 
 impl std::fmt::Debug for Keys {
@@ -94,7 +94,7 @@ impl Keys {
         if now > expires {
             return Err(Error::BadChallenge { reason: "is too old" });
         }
-        if lock(&self.used).contains_key(&(expires, *challenge)) {
+        if lock(&self.used).contains(&(expires, *challenge)) {
             return Err(Error::BadChallenge { reason: "was used" });
         }
         Ok(())
@@ -108,10 +108,7 @@ impl Keys {
         if used.len() >= MAX_USED_CHALLENGES {
             return Err(Error::RateLimited { reason: "too many sessions were opened".into(), retry_after: CHALLENGE_SECONDS });
         }
-        match used.insert((expires, *challenge), ()) {
-            None => Ok(()),
-            Some(()) => Err(Error::BadChallenge { reason: "was used" }),
-        }
+        if used.insert((expires, *challenge)) { Ok(()) } else { Err(Error::BadChallenge { reason: "was used" }) }
     }
 
     /// A token.

@@ -185,11 +185,7 @@ fn message(path: &str, value: &Value) -> Result<ChatMessage, Error> {
 /// 32 bytes as `0x` and 64 hexadecimal digits.
 pub(crate) fn digest(object: &Object, field: &str) -> Result<Option<Digest>, Error> {
     let Some(value) = get(object, field) else { return Ok(None) };
-    value
-        .as_str()
-        .and_then(|text| text.parse().ok())
-        .map(Some)
-        .ok_or_else(|| bad(field, value, "0x and 64 hexadecimal digits"))
+    value.as_str().and_then(|text| text.parse().ok()).map(Some).ok_or_else(|| bad(field, value, "0x and 64 hexadecimal digits"))
 }
 
 pub(crate) fn salt(object: &Object) -> Result<Option<Salt>, Error> {

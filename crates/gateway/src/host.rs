@@ -329,7 +329,9 @@ impl Host {
     /// Ends a session. The rest is sealed; claims and payout are settlement's.
     pub(crate) async fn end_session(&self, account: AccountId, reason: SessionEnd) -> Result<AccountRecord, Error> {
         match self.db.apply(vec![Event::EndSession { account, reason, at: self.now() }]).await {
-            Ok(_) => tracing::info!(event = "session_ended", account = %account, reason = crate::turn::run::session_end(reason), "session ended"),
+            Ok(_) => {
+                tracing::info!(event = "session_ended", account = %account, reason = crate::turn::run::session_end(reason), "session ended");
+            }
             Err(DbError::Refused(milepost_ledger::Error::NotOpen(_) | milepost_ledger::Error::UnknownAccount(_))) => {}
             Err(error) => return Err(self.storage_failed(error)),
         }
@@ -394,16 +396,17 @@ pub(crate) fn depositor_name(account: AccountId) -> String {
 /// The secret behind session tokens, made at the first start.
 async fn keys(db: &LedgerDb) -> Result<Keys, Error> {
     let epoch = match db.meta(TOKEN_EPOCH)? {
-        Some(bytes) => bytes.try_into().map(u64::from_be_bytes).map_err(|_| Error::Storage { reason: format!("{TOKEN_EPOCH} is damaged") })?,
+        Some(bytes) => {
+            bytes.try_into().map(u64::from_be_bytes).map_err(|_| Error::Storage { reason: format!("{TOKEN_EPOCH} is damaged") })?
+        }
         None => 1,
     };
-    let secret: [u8; 32] = match db.meta(TOKEN_SECRET)? {
-        Some(bytes) => bytes.try_into().map_err(|_| Error::Storage { reason: format!("{TOKEN_SECRET} is damaged") })?,
-        None => {
-            let secret: [u8; 32] = rand::random();
-            db.apply_with(Vec::new(), vec![Blob::Meta { name: TOKEN_SECRET.to_owned(), bytes: secret.to_vec() }]).await?;
-            secret
-        }
+    let secret: [u8; 32] = if let Some(bytes) = db.meta(TOKEN_SECRET)? {
+        bytes.try_into().map_err(|_| Error::Storage { reason: format!("{TOKEN_SECRET} is damaged") })?
+    } else {
+        let secret: [u8; 32] = rand::random();
+        db.apply_with(Vec::new(), vec![Blob::Meta { name: TOKEN_SECRET.to_owned(), bytes: secret.to_vec() }]).await?;
+        secret
     };
     Ok(Keys::new(secret, epoch))
 }

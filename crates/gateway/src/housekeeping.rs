@@ -55,10 +55,17 @@ impl Host {
             }
         }
         for accounts in forgotten.chunks(RETIRED_AT_ONCE) {
-            self.db.apply(accounts.iter().map(|account| Event::Retire { account: *account }).collect()).await.map_err(|error| self.storage_failed(error))?;
+            self.db
+                .apply(accounts.iter().map(|account| Event::Retire { account: *account }).collect())
+                .await
+                .map_err(|error| self.storage_failed(error))?;
         }
         if interrupted > 0 {
-            tracing::warn!(event = "turns_interrupted", turns = interrupted, "turns cut by the last end of the process were closed; their tokens stay collectable");
+            tracing::warn!(
+                event = "turns_interrupted",
+                turns = interrupted,
+                "turns cut by the last end of the process were closed; their tokens stay collectable"
+            );
         }
         Ok(interrupted)
     }

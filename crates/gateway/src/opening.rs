@@ -1,6 +1,5 @@
 //! Opening, countersigning and ending a session: what the HTTP and WebSocket doors share.
 
-
 use milepost_ledger::{AccountId, AccountRecord, Address, Digest, Event, JobId, Phase, Salt, SessionEnd, TokenCount, UnixSeconds};
 use milepost_ledger_db::Error as DbError;
 use milepost_statement::{Domain, SessionOpen, Voucher, recover};

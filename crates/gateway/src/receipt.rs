@@ -40,11 +40,11 @@ pub struct Receipt {
 
 impl Receipt {
     /// The receipt of an account as it stands, for a request of it.
-    pub(crate) fn of(account: &Account, request: &str, signer: Option<&SigningKey>) -> Self {
+    pub(crate) fn of(account: &Account, request: &str, key: Option<&SigningKey>) -> Self {
         let receipt = account.receipt(request_digest(request));
         let domain = account.record.terms.as_ref().map(|terms| Domain { chain_id: terms.chain, marketplace: terms.marketplace });
         // Without terms there is no domain to sign for: a signature would say nothing that a chain could check.
-        let signed = domain.as_ref().zip(signer).map(|(domain, key)| (key.address(), key.sign(&receipt.digest(domain))));
+        let signed = domain.as_ref().zip(key).map(|(domain, key)| (key.address(), key.sign(&receipt.digest(domain))));
         Self {
             job_id: receipt.job_id.to_string(),
             request_id: request.to_owned(),

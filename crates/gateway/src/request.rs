@@ -148,10 +148,13 @@ impl GenerateRequest {
         refuse(object, &["tools", "functions", "audio", "modalities", "prediction"])?;
         openai_refusals(object)?;
         let model = fields::required_string(object, "model")?;
-        let messages =
-            fields::messages(object, "messages")?.ok_or_else(|| fields::missing("messages", "a list of {role, content}"))?;
+        let messages = fields::messages(object, "messages")?.ok_or_else(|| fields::missing("messages", "a list of {role, content}"))?;
         if messages.iter().all(|message| message.content.is_empty()) {
-            return Err(Error::BadField { field: "messages".into(), found: "empty".into(), expected: "at least one message with text".into() });
+            return Err(Error::BadField {
+                field: "messages".into(),
+                found: "empty".into(),
+                expected: "at least one message with text".into(),
+            });
         }
         let asked = openai_max_tokens(object, config)?;
         let request_id = fields::request_id(object, header)?;
@@ -201,7 +204,8 @@ impl GenerateRequest {
             temperature: fields::number(object, "temperature", 0.0, 2.0)?.unwrap_or(defaults.temperature),
             // OpenAI allows 0, which keeps the likeliest token alone.
             top_p: if top_p == 0.0 { f32::MIN_POSITIVE } else { top_p },
-            top_k: fields::integer(object, "top_k", 0, u64::from(u32::MAX))?.map_or(defaults.top_k, |value| u32::try_from(value).unwrap_or(u32::MAX)),
+            top_k: fields::integer(object, "top_k", 0, u64::from(u32::MAX))?
+                .map_or(defaults.top_k, |value| u32::try_from(value).unwrap_or(u32::MAX)),
             seed: seed.unwrap_or_default(),
         };
         let max_tokens = draft.max_tokens.unwrap_or_else(|| u64::from(config.default_max_tokens));

@@ -67,13 +67,13 @@ pub async fn serve(listener: TcpListener, host: Arc<Host>, shutdown: impl Future
         tokio::select! {
             never = accept(&listener, &host, &connections, &closing) => match never {},
             cut = async { shutdown.await; host.drain().await } => {
-                tracing::info!(event = "gateway.drained", interrupted = cut, "drained");
+                tracing::info!(event = "drained", interrupted = cut, "drained");
             }
         }
         closing.cancel();
         connections.close();
         if tokio::time::timeout(FLUSH, connections.wait()).await.is_err() {
-            tracing::debug!(event = "gateway.connections_cut", connections = connections.len(), "connections did not end in time");
+            tracing::debug!(event = "connections_cut", connections = connections.len(), "connections did not end in time");
         }
     };
     let ended = tokio::select! {
@@ -103,7 +103,7 @@ async fn accept(
                 });
             }
             Err(error) => {
-                tracing::warn!(event = "gateway.accept_failed", %error, "a connection could not be accepted");
+                tracing::warn!(event = "accept_failed", %error, "a connection could not be accepted");
                 tokio::time::sleep(ACCEPT_RETRY).await;
             }
         }

@@ -3,8 +3,8 @@
 //! All of it is in memory. What a restart loses here costs nobody money: counters of free work begin anew, and idle times run
 //! from the restart.
 
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use milepost_ledger::{AccountId, CheckpointRecord, UnixSeconds};

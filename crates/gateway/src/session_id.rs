@@ -74,11 +74,7 @@ pub(crate) fn parse(object: &serde_json::Map<String, Value>) -> Result<Option<Se
 }
 
 /// The field under either spelling; `null` counts as absent.
-fn spelled<'a>(
-    object: &'a serde_json::Map<String, Value>,
-    first: &'static str,
-    second: &'static str,
-) -> Result<Option<&'a Value>, Error> {
+fn spelled<'a>(object: &'a serde_json::Map<String, Value>, first: &'static str, second: &'static str) -> Result<Option<&'a Value>, Error> {
     let find = |name| object.get(name).filter(|value| !value.is_null());
     match (find(first), find(second)) {
         (Some(one), Some(other)) if text(one) != text(other) => Err(Error::Spellings { first, second }),
@@ -134,58 +130,58 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn parsed(value: Value) -> Result<Option<SessionRef>, Error> {
+    fn parsed(value: &Value) -> Result<Option<SessionRef>, Error> {
         parse(value.as_object().expect("an object"))
     }
 
     #[test]
     fn digits_with_at_most_one_n_name_a_job() {
         for value in [json!("163"), json!("163n"), json!(163)] {
-            assert_eq!(parsed(json!({ "session_id": value })), Ok(Some(SessionRef::Job(JobId(163)))), "{value}");
-            assert_eq!(parsed(json!({ "jobId": value })), Ok(Some(SessionRef::Job(JobId(163)))), "{value}");
+            assert_eq!(parsed(&json!({ "session_id": value })), Ok(Some(SessionRef::Job(JobId(163)))), "{value}");
+            assert_eq!(parsed(&json!({ "jobId": value })), Ok(Some(SessionRef::Job(JobId(163)))), "{value}");
         }
-        assert_eq!(parsed(json!({ "sessionId": "18446744073709551615" })), Ok(Some(SessionRef::Job(JobId(u64::MAX)))));
+        assert_eq!(parsed(&json!({ "sessionId": "18446744073709551615" })), Ok(Some(SessionRef::Job(JobId(u64::MAX)))));
     }
 
     #[test]
     fn any_other_text_is_a_label() {
         for label in ["user-session-001", "TEST_SESSION", "163nn", "n", "-1", "16 3", "0x10", "１６３"] {
-            assert_eq!(parsed(json!({ "session_id": label })), Ok(Some(SessionRef::Label(label.to_owned()))), "{label}");
+            assert_eq!(parsed(&json!({ "session_id": label })), Ok(Some(SessionRef::Label(label.to_owned()))), "{label}");
         }
     }
 
     #[test]
     fn digits_that_overflow_are_an_error_and_never_a_label() {
         for text in ["18446744073709551616", "18446744073709551616n", "99999999999999999999999"] {
-            assert!(matches!(parsed(json!({ "session_id": text })), Err(Error::Overflow { .. })), "{text}");
-            assert!(matches!(parsed(json!({ "job_id": text })), Err(Error::Overflow { .. })), "{text}");
+            assert!(matches!(parsed(&json!({ "session_id": text })), Err(Error::Overflow { .. })), "{text}");
+            assert!(matches!(parsed(&json!({ "job_id": text })), Err(Error::Overflow { .. })), "{text}");
         }
-        assert!(parsed(serde_json::from_str(r#"{"job_id": 18446744073709551616}"#).expect("json")).is_err());
+        assert!(parsed(&serde_json::from_str::<Value>(r#"{"job_id": 18446744073709551616}"#).expect("json")).is_err());
     }
 
     #[test]
     fn an_explicit_job_wins_over_a_label_but_not_over_another_number() {
-        assert_eq!(parsed(json!({ "job_id": 7, "session_id": "mine" })), Ok(Some(SessionRef::Job(JobId(7)))));
-        assert_eq!(parsed(json!({ "job_id": 7, "session_id": "7n" })), Ok(Some(SessionRef::Job(JobId(7)))));
-        assert_eq!(parsed(json!({ "job_id": 7, "session_id": "8" })), Err(Error::Differ { job: JobId(7), session: JobId(8) }));
-        assert!(matches!(parsed(json!({ "job_id": 7, "jobId": "8" })), Err(Error::Spellings { .. })));
-        assert_eq!(parsed(json!({ "job_id": 7, "jobId": "7" })), Ok(Some(SessionRef::Job(JobId(7)))));
+        assert_eq!(parsed(&json!({ "job_id": 7, "session_id": "mine" })), Ok(Some(SessionRef::Job(JobId(7)))));
+        assert_eq!(parsed(&json!({ "job_id": 7, "session_id": "7n" })), Ok(Some(SessionRef::Job(JobId(7)))));
+        assert_eq!(parsed(&json!({ "job_id": 7, "session_id": "8" })), Err(Error::Differ { job: JobId(7), session: JobId(8) }));
+        assert!(matches!(parsed(&json!({ "job_id": 7, "jobId": "8" })), Err(Error::Spellings { .. })));
+        assert_eq!(parsed(&json!({ "job_id": 7, "jobId": "7" })), Ok(Some(SessionRef::Job(JobId(7)))));
     }
 
     #[test]
     fn a_job_id_that_is_no_number_is_an_error() {
         for value in [json!("abc"), json!(-1), json!(1.5), json!(true), json!([1]), json!("")] {
-            assert!(matches!(parsed(json!({ "job_id": value })), Err(Error::NotANumber { .. })), "{value}");
+            assert!(matches!(parsed(&json!({ "job_id": value })), Err(Error::NotANumber { .. })), "{value}");
         }
         for value in [json!(-1), json!(1.5), json!(true), json!({})] {
-            assert!(matches!(parsed(json!({ "session_id": value })), Err(Error::NotANumber { .. })), "{value}");
+            assert!(matches!(parsed(&json!({ "session_id": value })), Err(Error::NotANumber { .. })), "{value}");
         }
     }
 
     #[test]
     fn nothing_and_null_name_nobody() {
-        assert_eq!(parsed(json!({})), Ok(None));
-        assert_eq!(parsed(json!({ "job_id": null, "session_id": null })), Ok(None));
-        assert_eq!(parsed(json!({ "session_id": "" })), Err(Error::BadLabel { bytes: 0 }));
+        assert_eq!(parsed(&json!({})), Ok(None));
+        assert_eq!(parsed(&json!({ "job_id": null, "session_id": null })), Ok(None));
+        assert_eq!(parsed(&json!({ "session_id": "" })), Err(Error::BadLabel { bytes: 0 }));
     }
 }

@@ -62,7 +62,7 @@ async fn answer(host: Arc<Host>, headers: &HeaderMap, object: &Object, kind: Kin
         let mut ready = VecDeque::new();
         if kind == Kind::Chat {
             let choice = json!({ "index": 0, "delta": { "role": "assistant", "content": "" }, "logprobs": null, "finish_reason": null });
-            ready.push_back(shape::sse(&frame.chunk(vec![choice], usage, None)));
+            ready.push_back(shape::sse(&frame.chunk(&[choice], usage, None)));
         }
         event_stream(Chunks { stream, frame, usage, ready, seals: Vec::new(), done: false })
     } else {
@@ -99,7 +99,7 @@ struct Frame {
 }
 
 impl Frame {
-    fn chunk(&self, choices: Vec<Value>, usage: bool, milepost: Option<Map<String, Value>>) -> Value {
+    fn chunk(&self, choices: &[Value], usage: bool, milepost: Option<Map<String, Value>>) -> Value {
         let object = if self.kind == Kind::Chat { "chat.completion.chunk" } else { "text_completion" };
         let mut out = json!({ "id": self.id, "object": object, "created": self.created, "model": self.model, "choices": choices });
         if usage {
@@ -174,7 +174,7 @@ impl Events for Chunks {
                     let mut milepost = shape::billing(self.stream.started());
                     milepost.insert("seq".into(), json!(seq));
                     milepost.insert("token_ids".into(), json!(ids));
-                    let chunk = self.frame.chunk(vec![self.frame.kind.choice(&text, None)], self.usage, Some(milepost));
+                    let chunk = self.frame.chunk(&[self.frame.kind.choice(&text, None)], self.usage, Some(milepost));
                     return Some(shape::sse(&chunk));
                 }
                 TurnEvent::Sealed(record) => self.seals.push(Seal::from(record.as_ref())),
@@ -195,9 +195,9 @@ impl Chunks {
             self.ready.push_back(shape::sse(&body));
         } else {
             let choice = self.frame.kind.choice("", Some(ended.openai_finish_reason()));
-            self.ready.push_back(shape::sse(&self.frame.chunk(vec![choice], self.usage, Some(milepost))));
+            self.ready.push_back(shape::sse(&self.frame.chunk(&[choice], self.usage, Some(milepost))));
             if self.usage {
-                let mut last = self.frame.chunk(Vec::new(), false, None);
+                let mut last = self.frame.chunk(&[], false, None);
                 last["usage"] = shape::usage(started, ended);
                 self.ready.push_back(shape::sse(&last));
             }

@@ -97,6 +97,7 @@ struct ChallengeRequest {
 
 /// A challenge to be signed as `SessionOpen`.
 #[derive(Serialize, ToSchema)]
+#[allow(clippy::struct_field_names)] // the doors' own names
 struct Challenge {
     job_id: String,
     challenge: String,
@@ -134,7 +135,9 @@ struct Ready {
 /// The paths. Each function only carries its documentation; the doors themselves take the body as it comes, to name every mistake.
 mod paths {
     #![allow(dead_code, clippy::unused_async)]
-    use super::{BuildInfo, Challenge, ChallengeRequest, InferenceAnswer, InferenceRequest, NativeError, OpenRequest, Ready, VoucherRequest};
+    use super::{
+        BuildInfo, Challenge, ChallengeRequest, InferenceAnswer, InferenceRequest, NativeError, OpenRequest, Ready, VoucherRequest,
+    };
 
     /// Generates. `stream: true` answers as server-sent events.
     #[utoipa::path(post, path = "/v1/inference", request_body = InferenceRequest, responses(

@@ -17,7 +17,8 @@ const PAGE: usize = 64;
 
 /// The turn as its records tell it, ready to be read.
 pub(crate) async fn replay(host: &Host, record: &TurnRecord, unbilled: Option<String>) -> Result<Arc<LiveTurn>, Error> {
-    let account = host.db.account(record.account)?.ok_or_else(|| Error::Internal { reason: format!("account {} vanished", record.account) })?;
+    let account =
+        host.db.account(record.account)?.ok_or_else(|| Error::Internal { reason: format!("account {} vanished", record.account) })?;
     let engine = host.engine_by_digest(&account.model);
     let ids = host.db.tokens(record.account, record.start..record.end)?;
     let tokens = ids

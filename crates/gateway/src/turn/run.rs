@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use milepost_inference::{Budget, Engine, Generation, Request, Sampled};
 use milepost_ledger::{
-    AccountId, AccountRecord, Bound, Digest, EndReason, Error as Refused, Event, Phase, Sampler, SessionEnd, StartTurn, TokenCount, TokenId, TokenSeq,
+    AccountId, AccountRecord, Bound, Digest, EndReason, Error as Refused, Event, Phase, Sampler, SessionEnd, StartTurn, TokenCount,
+    TokenId, TokenSeq,
 };
 use milepost_ledger_db::{Blob, Error as DbError};
 use milepost_statement::prompt_digest;
@@ -152,7 +153,8 @@ impl Run {
             }
             Err(error) => return Err(host.storage_failed(error)),
         };
-        let record = committed.account().cloned().ok_or_else(|| Error::Internal { reason: "a started turn left no account record".into() })?;
+        let record =
+            committed.account().cloned().ok_or_else(|| Error::Internal { reason: "a started turn left no account record".into() })?;
         let active = record.active.as_ref().ok_or_else(|| Error::Internal { reason: "a started turn is not active".into() })?;
         let (number, start) = (active.number, active.start);
         let started = Started {
@@ -175,7 +177,7 @@ impl Run {
     fn admit(&self) -> Result<AccountRecord, Error> {
         let (host, account) = (&self.host, self.resolved.id);
         let record = host.account(account)?;
-        host.check_open(&record)?;
+        Host::check_open(&record)?;
         self.resolved.session.check_prefill(record.positions.metered.0, &host.config)?;
         let admission = record.admissible(host.now(), &host.config.limits());
         if admission.tokens > TokenCount::ZERO {
@@ -282,7 +284,9 @@ impl Run {
         let count = ids.len();
         let committed = match self.host.db.apply(vec![Event::Metered { account: metering.account, at, ids }]).await {
             Ok(committed) => committed,
-            Err(DbError::Refused(Refused::NotOpen(_) | Refused::NoTurn(_) | Refused::UnknownAccount(_))) => return Err(EndReason::SessionEnded.into()),
+            Err(DbError::Refused(Refused::NotOpen(_) | Refused::NoTurn(_) | Refused::UnknownAccount(_))) => {
+                return Err(EndReason::SessionEnded.into());
+            }
             Err(DbError::Refused(Refused::Deposit { .. })) => return Err(EndReason::Escrow.into()),
             Err(error) => return Err(Stop { reason: EndReason::EngineFailed, error: Some(self.host.storage_failed(error)) }),
         };
@@ -341,7 +345,8 @@ impl Run {
         let db = &self.host.db;
         let request = self.turn.request.clone();
         let signer = self.host.signer.clone();
-        let receipt = db.query(move |ledger| ledger.account(account).map(|account| Receipt::of(account, &request, signer.as_ref()))).await?;
+        let receipt =
+            db.query(move |ledger| ledger.account(account).map(|account| Receipt::of(account, &request, signer.as_ref()))).await?;
         let now = self.host.now();
         let mut events = vec![Event::EndTurn { account, reason, at: now }];
         if self.resolved.ephemeral {

@@ -35,13 +35,23 @@ async fn each_wrong_field_is_named_with_what_would_be_right() {
         (with(good(), "stop", json!(vec!["a"; 40])), 400, "invalid_request", "stop sequences"),
         (with(good(), "seed", json!("x")), 400, "validation_error", "`seed`"),
         (with(good(), "conversation_context", json!("x")), 400, "validation_error", "conversation_context"),
-        (with(good(), "conversation_context", json!([{ "role": "judge", "content": "x" }])), 400, "validation_error", "conversation_context[0].role"),
+        (
+            with(good(), "conversation_context", json!([{ "role": "judge", "content": "x" }])),
+            400,
+            "validation_error",
+            "conversation_context[0].role",
+        ),
         (with(good(), "conversation_context", json!([{ "role": "user" }])), 400, "validation_error", "conversation_context[0].content"),
         (with(good(), "job_id", json!("abc")), 400, "validation_error", "not a job number"),
         (with(good(), "job_id", json!(-1)), 400, "validation_error", "not a job number"),
         (with(good(), "session_id", json!("2")), 400, "validation_error", "they must be equal"),
         (with(good(), "jobId", json!("2")), 400, "validation_error", "differ"),
-        (with(ask(Value::Null, "x", 1), "session_id", json!("18446744073709551616")), 400, "validation_error", "exceeds the largest job number"),
+        (
+            with(ask(Value::Null, "x", 1), "session_id", json!("18446744073709551616")),
+            400,
+            "validation_error",
+            "exceeds the largest job number",
+        ),
         (with(good(), "request_id", json!("")), 400, "validation_error", "`request_id`"),
         (with(good(), "request_id", json!("x".repeat(129))), 400, "validation_error", "1 to 128 bytes"),
         (with(good(), "resume_from", json!(0)), 400, "validation_error", "`request_id` is missing"),
@@ -62,7 +72,13 @@ async fn a_body_that_is_not_json_or_too_large_is_refused() {
     let mut setup = Setup::default();
     setup.config.max_body_bytes = 4_096;
     let node = Node::start(setup).await;
-    for (body, words) in [("{", "not valid JSON"), ("[]", "expected an object"), ("\"x\"", "expected an object"), ("{\"model\": }", "column"), ("\u{0}", "JSON")] {
+    for (body, words) in [
+        ("{", "not valid JSON"),
+        ("[]", "expected an object"),
+        ("\"x\"", "expected an object"),
+        ("{\"model\": }", "column"),
+        ("\u{0}", "JSON"),
+    ] {
         let response = node.http.post(node.url("/v1/inference")).body(body).send().await.expect("an answer");
         assert_eq!(response.status(), 400);
         let answer: Value = response.json().await.expect("JSON");
@@ -81,11 +97,17 @@ async fn a_prompt_over_the_context_is_refused_with_its_figures() {
     setup.engine.context_tokens = 64;
     let node = Node::start(setup).await;
     let (status, answer) = node.post("/v1/inference", &ask(1, &"word ".repeat(200), 5)).await;
-    assert_eq!((status, &answer["error_type"], &answer["details"]["context_window_size"]), (400, &json!("token_limit_exceeded"), &json!(64)));
+    assert_eq!(
+        (status, &answer["error_type"], &answer["details"]["context_window_size"]),
+        (400, &json!("token_limit_exceeded"), &json!(64))
+    );
     assert!(answer["details"]["prompt_tokens"].as_u64().is_some_and(|tokens| tokens > 64));
     let (mut socket, _) = Socket::init(&node, json!({ "job_id": 1 })).await;
     let error = socket.ask("prompt", json!({ "prompt": "word ".repeat(200), "id": "x" })).await;
-    assert_eq!((&error["type"], &error["code"], &error["context_window_size"], &error["id"]), (&json!("error"), &json!("TOKEN_LIMIT_EXCEEDED"), &json!(64), &json!("x")));
+    assert_eq!(
+        (&error["type"], &error["code"], &error["context_window_size"], &error["id"]),
+        (&json!("error"), &json!("TOKEN_LIMIT_EXCEEDED"), &json!(64), &json!("x"))
+    );
     // What fits the context but not the answer ends when the context is full, and says so.
     let (status, answer) = node.post("/v1/inference", &ask(1, "short", 500)).await;
     assert_eq!((status, &answer["finish_reason"]), (200, &json!("length")));
@@ -101,7 +123,12 @@ async fn openai_doors_answer_in_openai_s_shape_and_refuse_what_would_change_the_
         (with(good(), "messages", json!([])), 400, "validation_error", "messages"),
         (with(good(), "messages", json!([{ "role": "user", "content": "" }])), 400, "validation_error", "messages"),
         (with(good(), "messages", json!("hi")), 400, "validation_error", "messages"),
-        (with(good(), "messages", json!([{ "role": "user", "content": [{ "type": "image_url" }] }])), 400, "validation_error", "messages[0].content of type image_url"),
+        (
+            with(good(), "messages", json!([{ "role": "user", "content": [{ "type": "image_url" }] }])),
+            400,
+            "validation_error",
+            "messages[0].content of type image_url",
+        ),
         (with(good(), "n", json!(2)), 400, "validation_error", "n"),
         (with(good(), "tools", json!([{ "type": "function" }])), 400, "validation_error", "tools"),
         (with(good(), "logprobs", json!(true)), 400, "validation_error", "logprobs"),
@@ -152,7 +179,11 @@ async fn malformed_frames_get_an_error_and_the_connection_goes_on() {
         ("inference", json!({ "request": { "request_id": "never", "resume_from": 0, "job_id": 1 } }), "REQUEST_NOT_FOUND"),
     ] {
         let error = socket.ask(kind, with(frame.clone(), "id", json!(kind))).await;
-        assert_eq!((&error["type"], &error["code"], &error["id"]), (&json!("error"), &json!(code), &json!(kind)), "{kind} {frame} gave {error}");
+        assert_eq!(
+            (&error["type"], &error["code"], &error["id"]),
+            (&json!("error"), &json!(code), &json!(kind)),
+            "{kind} {frame} gave {error}"
+        );
     }
     assert_eq!(socket.ask("ping", json!({ "id": 9 })).await, json!({ "type": "pong", "id": 9 }));
     let answer = socket.prompt(json!({ "prompt": "still here", "max_tokens": 3, "job_id": "1" })).await;
@@ -162,9 +193,8 @@ async fn malformed_frames_get_an_error_and_the_connection_goes_on() {
 
 #[tokio::test]
 async fn a_frame_over_the_limit_ends_the_connection_only() {
-    let mut setup = Setup::default();
-    setup.config = milepost_gateway::GatewayConfig { max_body_bytes: 2_048, ..config() };
-    let node = Node::start(setup).await;
+    let config = milepost_gateway::GatewayConfig { max_body_bytes: 2_048, ..config() };
+    let node = Node::start(Setup { config, ..Setup::default() }).await;
     let mut socket = Socket::open(&node).await;
     socket.send("prompt", json!({ "prompt": "x".repeat(4_000) })).await;
     while socket.try_next().await.is_some() {}

@@ -97,7 +97,10 @@ async fn a_cancel_ends_generation_and_everything_durable_is_delivered() {
             break;
         }
     }
-    assert_eq!((&answer.end["reason"], &answer.end["finish_reason"], &answer.end["id"]), (&json!("cancelled"), &json!("cancelled"), &json!(5)));
+    assert_eq!(
+        (&answer.end["reason"], &answer.end["finish_reason"], &answer.end["id"]),
+        (&json!("cancelled"), &json!("cancelled"), &json!(5))
+    );
     assert_eq!(node.tokens(1), answer.ids);
     assert!(answer.ids.len() < 200, "{} tokens", answer.ids.len());
     assert_eq!(answer.end["tokens_used"].as_u64(), Some(answer.ids.len() as u64));

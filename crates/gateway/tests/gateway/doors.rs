@@ -13,7 +13,11 @@ async fn every_door_meters_the_same_tokens_for_the_same_prompt() {
     let prompt = "tell me of the sea";
 
     let (status, plain) = node.post("/v1/inference", &ask(1, prompt, 100)).await;
-    assert_eq!((status, &plain["finish_reason"], &plain["tokens_used"]), (200, &json!("stop"), &json!(41)), "the end-of-generation token counts");
+    assert_eq!(
+        (status, &plain["finish_reason"], &plain["tokens_used"]),
+        (200, &json!("stop"), &json!(41)),
+        "the end-of-generation token counts"
+    );
 
     let mut request = ask(2, prompt, 100);
     request["stream"] = json!(true);
@@ -32,7 +36,8 @@ async fn every_door_meters_the_same_tokens_for_the_same_prompt() {
     request["stream"] = json!(true);
     let (events, done) = node.events("/v1/chat/completions", &request, &[]).await;
     assert!(done);
-    let chat_ids: Vec<u32> = events.iter().filter(|event| event["milepost"].is_object()).flat_map(|event| ids(&event["milepost"]["token_ids"])).collect();
+    let chat_ids: Vec<u32> =
+        events.iter().filter(|event| event["milepost"].is_object()).flat_map(|event| ids(&event["milepost"]["token_ids"])).collect();
 
     let (mut socket, _) = Socket::init(&node, json!({ "session_id": "5n", "id": 1 })).await;
     let ws = socket.prompt(json!({ "model": "scripted", "prompt": prompt, "max_tokens": 100, "temperature": 0 })).await;
@@ -40,7 +45,13 @@ async fn every_door_meters_the_same_tokens_for_the_same_prompt() {
 
     let expected = node.tokens(1);
     assert_eq!(expected.len(), 41);
-    for (door, found) in [("plain", ids(&plain["token_ids"])), ("sse", streamed), ("chat", ids(&chat["milepost"]["token_ids"])), ("chat stream", chat_ids), ("ws", ws.ids)] {
+    for (door, found) in [
+        ("plain", ids(&plain["token_ids"])),
+        ("sse", streamed),
+        ("chat", ids(&chat["milepost"]["token_ids"])),
+        ("chat stream", chat_ids),
+        ("ws", ws.ids),
+    ] {
         assert_eq!(found, expected, "{door}");
     }
     for job in 1..=5 {
@@ -48,12 +59,14 @@ async fn every_door_meters_the_same_tokens_for_the_same_prompt() {
     }
     let content = plain["content"].as_str().expect("text");
     assert_eq!((text.as_str(), ws.text.as_str(), chat["choices"][0]["message"]["content"].as_str()), (content, content, Some(content)));
-    assert!(!content.contains('\u{fffd}') && content.chars().any(|char| char.len_utf8() == 4), "characters of several tokens arrive whole: {content}");
+    assert!(
+        !content.contains('\u{fffd}') && content.chars().any(|char| char.len_utf8() == 4),
+        "characters of several tokens arrive whole: {content}"
+    );
 
     let before = node.metered(6);
-    let (status, text) = node
-        .post("/v1/completions", &json!({ "model": "scripted", "prompt": "once", "max_tokens": 9, "job_id": 6 }))
-        .await;
+    let (status, text) =
+        node.post("/v1/completions", &json!({ "model": "scripted", "prompt": "once", "max_tokens": 9, "job_id": 6 })).await;
     assert_eq!((status, &text["choices"][0]["finish_reason"]), (200, &json!("length")));
     assert_eq!(node.metered(6) - before, text["usage"]["completion_tokens"].as_u64().expect("a count"));
 }
@@ -76,7 +89,10 @@ async fn the_native_answer_has_the_documented_fields() {
     assert!(answer["request_id"].as_str().is_some_and(|id| id.starts_with("req-")));
     assert_eq!((&answer["seq"], &answer["replayed"], &answer["receipt"]["signature"]), (&json!(0), &json!(false), &Value::Null));
 
-    let label = node.post("/v1/inference", &json!({ "model": "scripted", "prompt": "x", "max_tokens": 3, "session_id": "user-session-001" })).await.1;
+    let label = node
+        .post("/v1/inference", &json!({ "model": "scripted", "prompt": "x", "max_tokens": 3, "session_id": "user-session-001" }))
+        .await
+        .1;
     assert_eq!((&label["billed"], &label["job_id"]), (&json!(false), &Value::Null));
     assert!(label["billed_reason"].as_str().expect("a reason").contains("user-session-001"));
     let nobody = node.post("/v1/inference", &json!({ "model": "scripted", "prompt": "x", "max_tokens": 3 })).await.1;
@@ -102,7 +118,10 @@ async fn the_openai_stream_is_what_its_clients_read() {
     assert_eq!(closing["milepost"]["receipt"]["open_tokens"], 7);
 
     let (status, models) = node.get("/v1/models").await;
-    assert_eq!((status, &models["object"], &models["data"][0]["id"], &models["models"][0]["name"]), (200, &json!("list"), &json!("scripted"), &json!("scripted")));
+    assert_eq!(
+        (status, &models["object"], &models["data"][0]["id"], &models["models"][0]["name"]),
+        (200, &json!("list"), &json!("scripted"), &json!("scripted"))
+    );
     assert_eq!(node.get("/v1/models/scripted").await.1["object"], "model");
     assert_eq!(node.get("/v1/models/other").await.0, 404);
 }
@@ -151,11 +170,15 @@ async fn receipts_and_announced_checkpoints_can_be_checked_by_the_client() {
     }
     assert_eq!((ids.len(), seals.len(), &last["left"]), (270, 2, &json!(730)));
 
-    let mut head = genesis_head(milepost_ledger::ChainId(CHAIN), MARKETPLACE, JobId(7), host_key().address(), terms().model, salt_commitment(&salt));
+    let mut head =
+        genesis_head(milepost_ledger::ChainId(CHAIN), MARKETPLACE, JobId(7), host_key().address(), terms().model, salt_commitment(&salt));
     for (number, seal) in seals.iter().enumerate() {
         let digest = |field: &str| seal[field].as_str().expect("text").parse::<Digest>().expect("a digest");
         let first = number * 100;
-        assert_eq!((seal["number"].as_u64(), seal["first_seq"].as_u64(), seal["count"].as_u64()), (Some(number as u64), Some(first as u64), Some(100)));
+        assert_eq!(
+            (seal["number"].as_u64(), seal["first_seq"].as_u64(), seal["count"].as_u64()),
+            (Some(number as u64), Some(first as u64), Some(100))
+        );
         assert_eq!(digest("head_before"), head);
         head = checkpoint_head(&head, TokenSeq(first as u64), &digest("turns_digest"), &ids[first..first + 100]);
         assert_eq!(digest("head"), head);

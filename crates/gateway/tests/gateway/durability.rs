@@ -33,7 +33,11 @@ async fn whatever_write_fails_the_client_has_nothing_that_is_not_durable() {
     let (mut broke, mut kept) = (0, 0);
     for operation in before..last {
         for fault in [
-            Fault::SyncError, Fault::NoSpace, Fault::ShortWrite, Fault::PowerLoss(Moment::Before), Fault::PowerLoss(Moment::During),
+            Fault::SyncError,
+            Fault::NoSpace,
+            Fault::ShortWrite,
+            Fault::PowerLoss(Moment::Before),
+            Fault::PowerLoss(Moment::During),
             Fault::PowerLoss(Moment::After),
         ] {
             let plan = FaultPlan::none().at(operation, fault).surviving(Survival::Nothing, operation);

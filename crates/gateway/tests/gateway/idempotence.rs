@@ -38,7 +38,8 @@ async fn a_retry_replays_the_stored_answer_and_bills_nothing() {
     assert_eq!((status, ids(&answer["milepost"]["token_ids"])), (200, ids(&first["token_ids"])));
     chat["stream"] = json!(true);
     let (events, done) = node.events("/v1/chat/completions", &chat, &key).await;
-    let streamed: Vec<u32> = events.iter().filter(|event| event["milepost"].is_object()).flat_map(|event| ids(&event["milepost"]["token_ids"])).collect();
+    let streamed: Vec<u32> =
+        events.iter().filter(|event| event["milepost"].is_object()).flat_map(|event| ids(&event["milepost"]["token_ids"])).collect();
     assert_eq!((done, streamed), (true, ids(&first["token_ids"])));
     assert_eq!(node.metered(7), 150);
 }
@@ -112,7 +113,10 @@ async fn resuming_delivers_exactly_what_is_missing() {
     assert!(content.ends_with(tail["content"].as_str().expect("text")));
     for from in [49, 171] {
         let (status, answer) = node.post("/v1/inference", &json!({ "request_id": "a", "resume_from": from, "job_id": 7 })).await;
-        assert_eq!((status, &answer["error_type"], &answer["details"]["start"], &answer["details"]["end"]), (400, &json!("invalid_resume"), &json!(50), &json!(170)));
+        assert_eq!(
+            (status, &answer["error_type"], &answer["details"]["start"], &answer["details"]["end"]),
+            (400, &json!("invalid_resume"), &json!(50), &json!(170))
+        );
     }
     assert_eq!(node.metered(7), 170);
 }
@@ -142,7 +146,10 @@ async fn a_cut_socket_resumes_without_losing_or_paying_a_token_twice() {
     have.extend(&rest.ids);
     assert_eq!(have, durable);
     assert_eq!((&rest.end["finish_reason"], &rest.end["replayed"]), (&json!("disconnected"), &json!(true)));
-    assert_eq!(rest.end["receipt"]["open_tokens"].as_u64().expect("a count") + rest.end["receipt"]["sealed_tokens"].as_u64().expect("a count"), have.len() as u64);
+    assert_eq!(
+        rest.end["receipt"]["open_tokens"].as_u64().expect("a count") + rest.end["receipt"]["sealed_tokens"].as_u64().expect("a count"),
+        have.len() as u64
+    );
     // The same request in full gives the same tokens again, still unbilled.
     let again = socket.prompt(request).await;
     assert_eq!(again.ids, have);

@@ -3,7 +3,7 @@
 use milepost_ledger::{TokenAmount, UnixSeconds};
 use serde_json::json;
 
-use crate::node::{Node, START, Setup, ask, bearer, key, terms, voucher, vouched};
+use crate::node::{Node, START, Setup, ask, bearer, key, terms, vouched, voucher};
 use crate::socket::{Answer, Socket};
 
 #[tokio::test]
@@ -58,10 +58,12 @@ async fn a_turn_waits_for_the_client_s_voucher_and_goes_on_with_it() {
     socket.send("voucher", voucher(&crate::node::depositor(), 20)).await;
     assert_eq!(socket.next().await["type"], "voucher_ack");
     node.until("twenty more", |node| node.metered(7) == 50).await;
-    let (status, taken) = node.post_as("/v1/session/voucher", &voucher(&crate::node::depositor(), 50), &[("authorization", &bearer(&token))]).await;
-    assert_eq!((status, &taken["tokens"]), (200, &json!(50)));
+    let (status, countersigned) =
+        node.post_as("/v1/session/voucher", &voucher(&crate::node::depositor(), 50), &[("authorization", &bearer(&token))]).await;
+    assert_eq!((status, &countersigned["tokens"]), (200, &json!(50)));
     node.until("thirty more", |node| node.metered(7) == 80).await;
-    let (status, _) = node.post_as("/v1/session/voucher", &voucher(&crate::node::depositor(), 80), &[("authorization", &bearer(&token))]).await;
+    let (status, _) =
+        node.post_as("/v1/session/voucher", &voucher(&crate::node::depositor(), 80), &[("authorization", &bearer(&token))]).await;
     assert_eq!(status, 200);
     loop {
         let frame = socket.next().await;
@@ -137,7 +139,9 @@ async fn a_host_may_refuse_what_nobody_pays_for() {
     let mut setup = Setup::legacy(terms());
     setup.config.unbilled = false;
     let node = Node::start(setup).await;
-    for body in [ask(serde_json::Value::Null, "x", 5), json!({ "model": "scripted", "prompt": "x", "max_tokens": 5, "session_id": "TEST_SESSION" })] {
+    for body in
+        [ask(serde_json::Value::Null, "x", 5), json!({ "model": "scripted", "prompt": "x", "max_tokens": 5, "session_id": "TEST_SESSION" })]
+    {
         let (status, refused) = node.post("/v1/inference", &body).await;
         assert_eq!((status, &refused["error_type"]), (402, &json!("payment_required")));
     }

@@ -7,13 +7,12 @@ use std::sync::{Arc, Mutex, Once};
 use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
-use milepost_gateway::{
-    AuthMode, BuildInfo, Check, Clock, Deps, GatewayConfig, Host, Jobs, JobsError, Readiness, ServeError, bind, serve,
-};
+use milepost_gateway::{AuthMode, BuildInfo, Check, Clock, Deps, GatewayConfig, Host, Jobs, JobsError, Readiness, ServeError, bind, serve};
 use milepost_inference::Engine;
 use milepost_inference::scripted::{Options, ScriptedEngine, digest};
 use milepost_ledger::{
-    AccountId, AccountRecord, Address, ChainId, Digest, JobId, Salt, Terms, TokenAmount, TokenCount, TokenId, TokenSeq, UnixSeconds, VoucherTerms,
+    AccountId, AccountRecord, Address, ChainId, Digest, JobId, Salt, Terms, TokenAmount, TokenCount, TokenId, TokenSeq, UnixSeconds,
+    VoucherTerms,
 };
 use milepost_ledger_db::LedgerDb;
 use milepost_statement::{Domain, SessionOpen, SigningKey, Voucher, salt_commitment};
@@ -187,7 +186,8 @@ static TLS: Once = Once::new();
 impl Node {
     pub(crate) async fn start(setup: Setup) -> Self {
         TLS.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
-        let db = LedgerDb::open(Arc::new(setup.store.clone()), milepost_ledger_db::Options { raise_priority: false }).expect("the store opens");
+        let db =
+            LedgerDb::open(Arc::new(setup.store.clone()), milepost_ledger_db::Options { raise_priority: false }).expect("the store opens");
         let engine = Arc::new(ScriptedEngine::new(setup.engine).expect("the engine starts"));
         let clock = Arc::new(TestClock(AtomicU64::new(START)));
         let jobs = Arc::new(TestJobs::default());

@@ -1,6 +1,6 @@
 //! Free labels and requests without any session: counted, sealed, forgotten.
 
-use milepost_ledger::{AccountId, Phase};
+use milepost_ledger::{Account, AccountId, Phase};
 use serde_json::{Value, json};
 
 use crate::node::{Node, Setup, ask};
@@ -51,6 +51,6 @@ async fn a_request_without_any_session_leaves_nothing_behind_in_memory() {
     let store = node.store.crash().reopen();
     drop(node);
     let node = Node::start(Setup { store, ..Setup::default() }).await;
-    let loaded = node.db.query(|ledger| ledger.accounts().map(|account| account.id()).collect::<Vec<AccountId>>()).await.expect("asked");
+    let loaded = node.db.query(|ledger| ledger.accounts().map(Account::id).collect::<Vec<AccountId>>()).await.expect("asked");
     assert_eq!(loaded, []);
 }

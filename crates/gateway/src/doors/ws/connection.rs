@@ -30,7 +30,7 @@ use crate::turn::reader::Acks;
 const HEARTBEAT: Duration = Duration::from_secs(30);
 
 /// After this long without a byte the client is gone: four heartbeats.
-const SILENCE: Duration = Duration::from_secs(120);
+const SILENCE: Duration = Duration::from_mins(2);
 
 /// A ping follows at least every so many tokens, so that clients without explicit acknowledgements are never far behind.
 const PING_EVERY: u64 = 16;
@@ -265,7 +265,13 @@ impl Connection {
     }
 
     /// Binds the connection to an account. Repeating it is free: old clients do so before every prompt.
-    fn attach(&mut self, account: AccountId, session: Option<SessionRef>, token: Option<String>, object: &fields::Object) -> Result<(), Error> {
+    fn attach(
+        &mut self,
+        account: AccountId,
+        session: Option<SessionRef>,
+        token: Option<String>,
+        object: &fields::Object,
+    ) -> Result<(), Error> {
         let acks = fields::boolean(object, "acks")?;
         if self.attached.account != Some(account) {
             self.detach();
@@ -349,7 +355,8 @@ impl Connection {
         match notice {
             Ok(Notice::Sealed(record)) => self.streams.seal(&self.outbox, account, &record),
             Ok(Notice::Ended(reason)) => {
-                let body = json!({ "job_id": account.job().map(|job| job.to_string()), "session_id": account.to_string(), "reason": reason });
+                let body =
+                    json!({ "job_id": account.job().map(|job| job.to_string()), "session_id": account.to_string(), "reason": reason });
                 self.streams.notice(&self.outbox, account, frames::frame("session_ended", None, body));
             }
             // Missed seals can be read at GET /v1/jobs/{id}/checkpoints.

@@ -82,8 +82,23 @@ pub(super) fn request(frame: &Object, model: Option<&str>, config: &GatewayConfi
         Some(other) => return Err(fields::bad("request", other, "an object as POST /v1/inference takes it")),
     };
     let beside = [
-        "prompt", "model", "max_tokens", "temperature", "top_p", "top_k", "seed", "stop", "request_id", "resume_from", "conversation_context",
-        "job_id", "jobId", "session_id", "sessionId", "chain_id", "chainId",
+        "prompt",
+        "model",
+        "max_tokens",
+        "temperature",
+        "top_p",
+        "top_k",
+        "seed",
+        "stop",
+        "request_id",
+        "resume_from",
+        "conversation_context",
+        "job_id",
+        "jobId",
+        "session_id",
+        "sessionId",
+        "chain_id",
+        "chainId",
     ];
     for name in beside {
         if let (None, Some(value)) = (fields::get(&request, name), fields::get(frame, name)) {
