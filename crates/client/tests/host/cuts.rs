@@ -147,3 +147,20 @@ async fn a_host_that_is_gone_is_not_waited_for_when_the_observer_does_not_want_t
     assert!(matches!(resumed, Some(Outcome::Ended(turn)) if turn.count == TokenCount(5)));
     rig.assert_same();
 }
+
+#[tokio::test]
+async fn an_engine_that_fails_in_mid_stream_ends_the_turn_with_a_receipt_over_what_came() {
+    for http in [false, true] {
+        let mut setup = Setup::default();
+        setup.engine.fault = Some(milepost_inference::scripted::Fault::PanicAt(30));
+        let mut rig = Rig::start(setup).await;
+        let asked = ask("long", 100);
+        let turn = if http { in_time(rig.session.chat_http(asked)).await } else { in_time(rig.session.chat_ws(asked)).await };
+        let turn = turn.expect("it ends");
+        assert_eq!(turn.finish_reason, "engine_failed", "http: {http}");
+        assert!(turn.count.0 < 30 && turn.receipt.is_some(), "{} tokens", turn.count);
+        rig.assert_same();
+        // The engine was made anew.
+        assert_eq!(in_time(rig.session.chat_ws(ask("next", 10))).await.expect("an answer").count, TokenCount(10));
+    }
+}
