@@ -51,10 +51,14 @@ async fn a_client_that_never_reads_is_paused_at_the_window_and_pays_for_no_more(
     lively.close().await.expect("closed");
     lively.wait_paid(Duration::from_secs(60)).await.expect("paid");
 
-    // The silent one goes away; its session ends after the grace period and is paid for what was made, which stays collectable.
+    // The silent one goes away; its session ends after the grace period and is paid for what was made. Its own client says at
+    // once that the chain has tokens which it never took.
     drop(socket);
-    let paid = silent.wait_paid(Duration::from_secs(90)).await.expect("paid");
-    assert_eq!(paid.tokens.0, metered);
+    let error = silent.wait_paid(Duration::from_secs(90)).await.expect_err("the client holds nothing");
+    let milepost_client::Error::Transcript(milepost_client::transcript::Error::ChainBeyond { chain, captured }) = error else {
+        panic!("another error: {error}");
+    };
+    assert_eq!((chain.0, captured.0), (metered, 0));
     let books = ground.wait_clean().await;
     println!("figure {metered} of 600 tokens made for a client that never reads (window {WINDOW}); books: {}", books["verdict"]);
     node.kill();
