@@ -65,12 +65,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("                       tokens/s          tokens/s of processor time");
     println!("threads  sequences   bare  engine         bare  engine  ratio");
     for (&threads, bare) in threads.iter().zip(bare_rates) {
-        let options = Options {
-            threads,
-            context_tokens: Some(CONTEXT),
-            parallel: SLOTS as usize,
-            ..Options::new(&path)
-        };
+        let options = Options { threads, context_tokens: Some(CONTEXT), parallel: SLOTS as usize, ..Options::new(&path) };
         let engine = LlamaEngine::open(&options)?;
         for (sequences, bare) in SEQUENCES.into_iter().zip(bare) {
             let mut ours = decode(&engine, sequences, tokens)?;
@@ -135,20 +130,23 @@ fn bare(path: &Path, threads: u32, tokens: u32, rounds: u32) -> Result<Vec<Rate>
                 })
                 .collect();
             let total = count * tokens as usize;
-            let rate = Rate::of(|&()| total, || {
-                for step in 0..i32::try_from(tokens)? {
-                    batch.clear();
-                    for (slot, token) in (0..).zip(&last) {
-                        let given = usize::try_from(step)?;
-                        batch.add(*prompt.get(given).unwrap_or(token), step, &[slot], true)?;
+            let rate = Rate::of(
+                |&()| total,
+                || {
+                    for step in 0..i32::try_from(tokens)? {
+                        batch.clear();
+                        for (slot, token) in (0..).zip(&last) {
+                            let given = usize::try_from(step)?;
+                            batch.add(*prompt.get(given).unwrap_or(token), step, &[slot], true)?;
+                        }
+                        context.decode(&mut batch)?;
+                        for ((at, token), sampler) in (0..).zip(&mut last).zip(&mut samplers) {
+                            *token = sampler.sample(&context, at);
+                        }
                     }
-                    context.decode(&mut batch)?;
-                    for ((at, token), sampler) in (0..).zip(&mut last).zip(&mut samplers) {
-                        *token = sampler.sample(&context, at);
-                    }
-                }
-                Ok(())
-            })?;
+                    Ok(())
+                },
+            )?;
             best = best.best(rate);
         }
         rates.push(best);
@@ -177,18 +175,21 @@ fn decode(engine: &LlamaEngine, sequences: u32, tokens: u32) -> Result<Rate, Box
     for generation in &mut generations {
         generation.blocking_next().transpose()?;
     }
-    Rate::of(|counts: &Vec<usize>| counts.iter().sum(), || {
-        for gate in &gates {
-            gate.raise_to(u64::MAX);
-        }
-        std::thread::scope(|scope| {
-            let readers: Vec<_> = generations
-                .iter_mut()
-                .map(|generation| scope.spawn(move || std::iter::from_fn(|| generation.blocking_next()).count()))
-                .collect();
-            readers.into_iter().map(|reader| reader.join().map_err(|_| "a reader panicked".into())).collect()
-        })
-    })
+    Rate::of(
+        |counts: &Vec<usize>| counts.iter().sum(),
+        || {
+            for gate in &gates {
+                gate.raise_to(u64::MAX);
+            }
+            std::thread::scope(|scope| {
+                let readers: Vec<_> = generations
+                    .iter_mut()
+                    .map(|generation| scope.spawn(move || std::iter::from_fn(|| generation.blocking_next()).count()))
+                    .collect();
+                readers.into_iter().map(|reader| reader.join().map_err(|_| "a reader panicked".into())).collect()
+            })
+        },
+    )
 }
 
 fn prefill(engine: &LlamaEngine) -> Result<Rate, Box<dyn Error>> {

@@ -47,11 +47,10 @@ mod types;
 
 pub use budget::Budget;
 pub use error::Error;
-pub use generation::{Generation, CHANNEL_TOKENS};
+pub use generation::{CHANNEL_TOKENS, Generation};
 pub use text::TextStream;
 pub use types::{
-    ChatMessage, EngineStats, FinishReason, ModelInfo, Request, Role, Sampled, SamplerSettings, TokenId, MAX_STOP_BYTES,
-    MAX_STOP_SEQUENCES,
+    ChatMessage, EngineStats, FinishReason, MAX_STOP_BYTES, MAX_STOP_SEQUENCES, ModelInfo, Request, Role, Sampled, SamplerSettings, TokenId,
 };
 
 /// One loaded model that generates for many callers at once.

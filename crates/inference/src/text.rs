@@ -100,10 +100,7 @@ impl TextStream {
 /// Length of the longest proper beginning of `stop` with which `text` ends.
 fn overlap(text: &str, stop: &str) -> usize {
     let longest = text.len().min(stop.len() - 1);
-    (1..=longest)
-        .rev()
-        .find(|&length| stop.is_char_boundary(length) && text.ends_with(&stop[..length]))
-        .unwrap_or(0)
+    (1..=longest).rev().find(|&length| stop.is_char_boundary(length) && text.ends_with(&stop[..length])).unwrap_or(0)
 }
 
 #[cfg(test)]

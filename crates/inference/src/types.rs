@@ -129,17 +129,12 @@ impl Request {
             return Err(Error::NoTokensAsked);
         }
         if self.stop.len() > MAX_STOP_SEQUENCES {
-            return Err(Error::BadStop {
-                reason: format!("{} stop sequences; at most {MAX_STOP_SEQUENCES} are allowed", self.stop.len()),
-            });
+            return Err(Error::BadStop { reason: format!("{} stop sequences; at most {MAX_STOP_SEQUENCES} are allowed", self.stop.len()) });
         }
         for stop in &self.stop {
             if stop.is_empty() || stop.len() > MAX_STOP_BYTES {
                 return Err(Error::BadStop {
-                    reason: format!(
-                        "a stop sequence of {} bytes; it must have between 1 and {MAX_STOP_BYTES}",
-                        stop.len()
-                    ),
+                    reason: format!("a stop sequence of {} bytes; it must have between 1 and {MAX_STOP_BYTES}", stop.len()),
                 });
             }
         }

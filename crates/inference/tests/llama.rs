@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use milepost_inference::llama::{LlamaEngine, Options};
 use milepost_inference::{
-    Budget, ChatMessage, Engine, Error, FinishReason, Generation, Request, Role, Sampled, SamplerSettings, TextStream,
-    TokenId, test_model,
+    Budget, ChatMessage, Engine, Error, FinishReason, Generation, Request, Role, Sampled, SamplerSettings, TextStream, TokenId, test_model,
 };
 
 /// Far more than any of these takes on two busy cores.
@@ -27,14 +26,7 @@ fn say(role: Role, content: &str) -> ChatMessage {
 }
 
 fn request(prompt: Vec<TokenId>, max_tokens: u32) -> Request {
-    Request {
-        prompt,
-        sampler: SamplerSettings::GREEDY,
-        max_tokens,
-        stop: Vec::new(),
-        session: 0,
-        budget: Budget::unlimited(),
-    }
+    Request { prompt, sampler: SamplerSettings::GREEDY, max_tokens, stop: Vec::new(), session: 0, budget: Budget::unlimited() }
 }
 
 fn chat(engine: &LlamaEngine, question: &str) -> Vec<TokenId> {
@@ -125,20 +117,14 @@ fn the_template_adds_its_own_system_message() {
     let engine = engine();
     let question = say(Role::User, "What is the capital of France?");
     let system = say(Role::System, "You are a helpful AI assistant named SmolLM, trained by Hugging Face");
-    assert_eq!(
-        engine.encode_chat(std::slice::from_ref(&question)).unwrap(),
-        engine.encode_chat(&[system, question]).unwrap()
-    );
+    assert_eq!(engine.encode_chat(std::slice::from_ref(&question)).unwrap(), engine.encode_chat(&[system, question]).unwrap());
 }
 
 #[tokio::test]
 async fn four_answers_at_once_are_each_complete() {
     let engine = engine();
     let questions = ["What is a road?", "Count to ten.", "Who was Napoleon?", "Write a poem about rain."];
-    let mut generations: Vec<_> = questions
-        .iter()
-        .map(|question| engine.start(request(chat(&engine, question), 48)).unwrap())
-        .collect();
+    let mut generations: Vec<_> = questions.iter().map(|question| engine.start(request(chat(&engine, question), 48)).unwrap()).collect();
     let mut most_running = 0;
     let mut total = 0;
     for generation in &mut generations {

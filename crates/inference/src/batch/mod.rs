@@ -38,13 +38,7 @@ const MAX_FAILED_REBUILDS: u32 = 3;
 pub(crate) trait Backend {
     /// Prepares a slot for a request, keeping the first `keep` tokens evaluated there, which equal the prompt's. Answers
     /// how many were kept: `keep`, or 0 where the cache cannot be cut.
-    fn open(
-        &mut self,
-        slot: usize,
-        prompt: &[TokenId],
-        sampler: &SamplerSettings,
-        keep: usize,
-    ) -> Result<usize, String>;
+    fn open(&mut self, slot: usize, prompt: &[TokenId], sampler: &SamplerSettings, keep: usize) -> Result<usize, String>;
 
     /// Evaluates each item's tokens and samples where asked, in the order of the items.
     fn step(&mut self, work: &[Work<'_>], outcomes: &mut Vec<Outcome>) -> Result<(), String>;

@@ -22,8 +22,7 @@ impl StopMatcher {
             return false;
         }
         self.tail.extend_from_slice(piece);
-        let found =
-            self.stops.iter().any(|stop| self.tail.windows(stop.len()).any(|window| window == stop.as_slice()));
+        let found = self.stops.iter().any(|stop| self.tail.windows(stop.len()).any(|window| window == stop.as_slice()));
         let surplus = self.tail.len().saturating_sub(self.keep);
         self.tail.drain(..surplus);
         found

@@ -4,9 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::scripted::{Fault, Options, ScriptedEngine};
-use crate::{
-    Budget, CHANNEL_TOKENS, Engine, Error, FinishReason, Generation, Request, Sampled, SamplerSettings, TextStream,
-};
+use crate::{Budget, CHANNEL_TOKENS, Engine, Error, FinishReason, Generation, Request, Sampled, SamplerSettings, TextStream};
 
 /// Far more than any of these takes; a hang fails by name instead of blocking the run.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -325,10 +323,7 @@ fn bad_requests_are_refused_with_what_would_be_right() {
     assert_eq!(refused(Request { prompt: vec![], ..good() }), Error::EmptyPrompt);
     assert_eq!(refused(Request { prompt: vec![3; 12], ..good() }), Error::PromptTooLong { tokens: 12, context: 12 });
     let vocabulary = engine.model().vocabulary;
-    assert_eq!(
-        refused(Request { prompt: vec![vocabulary], ..good() }),
-        Error::UnknownToken { id: vocabulary, vocabulary }
-    );
+    assert_eq!(refused(Request { prompt: vec![vocabulary], ..good() }), Error::UnknownToken { id: vocabulary, vocabulary });
     assert_eq!(refused(Request { max_tokens: 0, ..good() }), Error::NoTokensAsked);
     for (temperature, top_p) in [(f32::NAN, 1.0), (-0.1, 1.0), (f32::INFINITY, 1.0), (1.0, 0.0), (1.0, 1.1)] {
         let sampler = SamplerSettings { temperature, top_p, ..SamplerSettings::GREEDY };

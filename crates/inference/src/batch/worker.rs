@@ -32,12 +32,7 @@ struct Share {
 }
 
 impl Worker {
-    pub(super) fn new(
-        limits: Limits,
-        requests: Receiver<Queued>,
-        shared: Arc<Shared>,
-        doorbell: Arc<Doorbell>,
-    ) -> Self {
+    pub(super) fn new(limits: Limits, requests: Receiver<Queued>, shared: Arc<Shared>, doorbell: Arc<Doorbell>) -> Self {
         let waker = Waker::from(Arc::clone(&doorbell));
         let slots = (0..limits.slots).map(|_| Slot::default()).collect();
         Self { limits, requests, shared, doorbell, waker, slots, waiting: VecDeque::new(), admitted: 0 }
@@ -129,13 +124,8 @@ impl Worker {
         while let Some(queued) = self.waiting.front() {
             let (session, prompt) = (queued.request.session, &queued.request.prompt);
             let free = || self.slots.iter().enumerate().filter(|(_, slot)| slot.is_free());
-            let reusing = free()
-                .map(|(index, slot)| (slot.reusable(session, prompt), index))
-                .max()
-                .filter(|(reusable, _)| *reusable > 0);
-            let Some((keep, index)) =
-                reusing.or_else(|| free().min_by_key(|(_, slot)| slot.worth()).map(|(index, _)| (0, index)))
-            else {
+            let reusing = free().map(|(index, slot)| (slot.reusable(session, prompt), index)).max().filter(|(reusable, _)| *reusable > 0);
+            let Some((keep, index)) = reusing.or_else(|| free().min_by_key(|(_, slot)| slot.worth()).map(|(index, _)| (0, index))) else {
                 return Ok(());
             };
             let queued = self.waiting.pop_front().expect("its front was just seen");
@@ -208,12 +198,7 @@ impl Worker {
     fn work(&self, share: &Share) -> Work<'_> {
         let sequence = self.slots[share.slot].sequence.as_ref().expect("planned slots are occupied");
         let position = sequence.evaluated;
-        Work {
-            slot: share.slot,
-            position,
-            tokens: &sequence.tokens[position..position + share.tokens],
-            sample: share.sample,
-        }
+        Work { slot: share.slot, position, tokens: &sequence.tokens[position..position + share.tokens], sample: share.sample }
     }
 
     fn settle(&mut self, shares: &[Share], outcomes: &mut Vec<Outcome>, turn: u64) {

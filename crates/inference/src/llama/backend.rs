@@ -34,12 +34,7 @@ pub(super) struct LlamaMaker {
 
 impl LlamaMaker {
     /// `options` are checked.
-    pub(super) fn new(
-        llama: &'static LlamaBackend,
-        model: Arc<LlamaModel>,
-        options: &Options,
-        context: u32,
-    ) -> Self {
+    pub(super) fn new(llama: &'static LlamaBackend, model: Arc<LlamaModel>, options: &Options, context: u32) -> Self {
         let small = |number: usize| u32::try_from(number).expect("the options' bounds are far below");
         Self {
             llama,
@@ -96,22 +91,14 @@ fn index(number: usize) -> i32 {
 }
 
 impl Backend for LlamaSlots<'_> {
-    fn open(
-        &mut self,
-        slot: usize,
-        _prompt: &[TokenId],
-        sampler: &SamplerSettings,
-        keep: usize,
-    ) -> Result<usize, String> {
+    fn open(&mut self, slot: usize, _prompt: &[TokenId], sampler: &SamplerSettings, keep: usize) -> Result<usize, String> {
         self.samplers[slot] = sampler_chain(sampler);
         let from = u32::try_from(keep).expect("a position in the context");
         if keep > 0 && self.context.kv_cache_seq_rm(index(slot), Some(from), None).is_ok() {
             return Ok(keep);
         }
         // Recurrent models cannot go back to a position; all of them can begin again.
-        self.context
-            .kv_cache_seq_rm(index(slot), None, None)
-            .map_err(|error| format!("llama.cpp does not empty slot {slot}: {error}"))?;
+        self.context.kv_cache_seq_rm(index(slot), None, None).map_err(|error| format!("llama.cpp does not empty slot {slot}: {error}"))?;
         Ok(0)
     }
 
@@ -130,9 +117,7 @@ impl Backend for LlamaSlots<'_> {
                     .map_err(|error| format!("the batch is too small for its plan: {error}"))?;
             }
         }
-        self.context
-            .decode(&mut self.batch)
-            .map_err(|error| format!("llama.cpp does not evaluate a step: {error}"))?;
+        self.context.decode(&mut self.batch).map_err(|error| format!("llama.cpp does not evaluate a step: {error}"))?;
         for &(slot, at) in &self.sampling {
             let token = self.samplers[slot].sample(&self.context, at);
             let end = self.model.vocab().is_eog(token);

@@ -133,9 +133,7 @@ impl LlamaEngine {
         let trained = model.n_ctx_train();
         let context = options.context_tokens.unwrap_or(trained.min(DEFAULT_CONTEXT_TOKENS));
         if context > trained {
-            return Err(Error::BadOptions {
-                reason: format!("context_tokens is {context}; the model was trained for at most {trained}"),
-            });
+            return Err(Error::BadOptions { reason: format!("context_tokens is {context}; the model was trained for at most {trained}") });
         }
         let vocabulary = u32::try_from(model.n_vocab()).map_err(|_| wrong("it has no vocabulary".into()))?;
         let info = ModelInfo {
@@ -151,12 +149,7 @@ impl LlamaEngine {
         }
 
         let model = Arc::new(model);
-        let limits = Limits {
-            slots: options.parallel,
-            batch: options.batch,
-            queue: options.queue,
-            context: context as usize,
-        };
+        let limits = Limits { slots: options.parallel, batch: options.batch, queue: options.queue, context: context as usize };
         let maker = LlamaMaker::new(llama, Arc::clone(&model), options, context);
         let handle = Handle::spawn("llama-engine", maker, limits).map_err(|reason| Error::EngineFailed { reason })?;
         tracing::info!(
@@ -240,9 +233,5 @@ fn file_stem(path: &Path) -> String {
 fn describe(model: &LlamaModel) -> String {
     let name = model.meta_val_str("general.name").unwrap_or_else(|_| "unnamed".to_owned());
     let architecture = model.meta_val_str("general.architecture").unwrap_or_else(|_| "unknown".to_owned());
-    format!(
-        "{name} ({architecture}, {} million parameters, {} MiB)",
-        model.n_params() / 1_000_000,
-        model.size() >> 20
-    )
+    format!("{name} ({architecture}, {} million parameters, {} MiB)", model.n_params() / 1_000_000, model.size() >> 20)
 }

@@ -43,9 +43,7 @@ impl ChatTemplate {
         jinja.add_function("raise_exception", |message: String| -> Result<Value, minijinja::Error> {
             Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
         });
-        jinja
-            .add_template_owned(NAME, source)
-            .map_err(|error| format!("the model's chat template cannot be used: {error}"))?;
+        jinja.add_template_owned(NAME, source).map_err(|error| format!("the model's chat template cannot be used: {error}"))?;
         Ok(Self { jinja, bos, eos, strip_bos, strip_eos })
     }
 

@@ -15,8 +15,7 @@ fn model_path() -> PathBuf {
 
 fn maker(options: &Options) -> LlamaMaker {
     let llama = llama_backend().unwrap();
-    let (model, _) =
-        logs::collect(|| LlamaModel::load_from_file(llama, &options.path, &LlamaModelParams::default()).unwrap());
+    let (model, _) = logs::collect(|| LlamaModel::load_from_file(llama, &options.path, &LlamaModelParams::default()).unwrap());
     LlamaMaker::new(llama, Arc::new(model), options, 512)
 }
 

@@ -22,9 +22,7 @@ use std::time::{Duration, Instant};
 use sha2::{Digest, Sha256};
 
 use crate::batch::{Backend, Handle, Limits, Maker, Outcome, Work};
-use crate::{
-    ChatMessage, Engine, EngineStats, Error, Generation, ModelInfo, Request, SamplerSettings, TokenId,
-};
+use crate::{ChatMessage, Engine, EngineStats, Error, Generation, ModelInfo, Request, SamplerSettings, TokenId};
 
 /// The name under which the engine's model is asked for, unless the options say otherwise.
 pub const NAME: &str = "scripted";
@@ -96,12 +94,8 @@ impl ScriptedEngine {
         if options.tokens_per_second == Some(0) {
             return bad("tokens_per_second is 0; leave it out for full speed");
         }
-        let limits = Limits {
-            slots: options.parallel,
-            batch: options.batch,
-            queue: options.queue,
-            context: options.context_tokens as usize,
-        };
+        let limits =
+            Limits { slots: options.parallel, batch: options.batch, queue: options.queue, context: options.context_tokens as usize };
         let model = ModelInfo {
             name: options.name.clone(),
             digest: digest(),
@@ -218,13 +212,7 @@ impl Script {
 }
 
 impl Backend for ScriptedBackend<'_> {
-    fn open(
-        &mut self,
-        slot: usize,
-        prompt: &[TokenId],
-        sampler: &SamplerSettings,
-        keep: usize,
-    ) -> Result<usize, String> {
+    fn open(&mut self, slot: usize, prompt: &[TokenId], sampler: &SamplerSettings, keep: usize) -> Result<usize, String> {
         let script = &mut self.slots[slot];
         assert!(keep < prompt.len() && script.evaluated.get(..keep) == Some(&prompt[..keep]), "kept tokens are cached");
         let mut hash = Sha256::new();

@@ -13,12 +13,70 @@ const BYTES: TokenId = 3;
 const WORDS: TokenId = BYTES + 256;
 
 const LIST: [&str; 64] = [
-    " a", " the", " of", " and", " to", " is", " in", " that", " it", " on", " by", " with", " as", " from", " road",
-    " stone", " mile", " token", " proof", " paid", " count", " every", " each", " word", " line", " river", " bridge",
-    " north", " south", " hill", " town", " cart", " horse", " traveller", " keeper", " ledger", " coin", " seal",
-    " letter", " morning", " evening", " rain", " light", " walks", " counts", " carries", " reads", " writes", " keeps",
-    " passes", " reaches", " knows", " long", " short", " old", " new", " quiet", " bright", ",", ".", "!", " grün",
-    " où", " 道",
+    " a",
+    " the",
+    " of",
+    " and",
+    " to",
+    " is",
+    " in",
+    " that",
+    " it",
+    " on",
+    " by",
+    " with",
+    " as",
+    " from",
+    " road",
+    " stone",
+    " mile",
+    " token",
+    " proof",
+    " paid",
+    " count",
+    " every",
+    " each",
+    " word",
+    " line",
+    " river",
+    " bridge",
+    " north",
+    " south",
+    " hill",
+    " town",
+    " cart",
+    " horse",
+    " traveller",
+    " keeper",
+    " ledger",
+    " coin",
+    " seal",
+    " letter",
+    " morning",
+    " evening",
+    " rain",
+    " light",
+    " walks",
+    " counts",
+    " carries",
+    " reads",
+    " writes",
+    " keeps",
+    " passes",
+    " reaches",
+    " knows",
+    " long",
+    " short",
+    " old",
+    " new",
+    " quiet",
+    " bright",
+    ",",
+    ".",
+    "!",
+    " grün",
+    " où",
+    " 道",
 ];
 
 const EMOJI: [&str; 8] = ["🦀", "🚀", "🪙", "🧾", "🛣️", "🐎", "🌧️", "👩‍🚀"];
@@ -49,8 +107,7 @@ fn byte(byte: u8) -> TokenId {
 pub(super) fn encode(text: &str, ids: &mut Vec<TokenId>) {
     let mut rest = text;
     while let Some(first) = rest.chars().next() {
-        let longest =
-            LIST.iter().zip(WORDS..).filter(|(word, _)| rest.starts_with(**word)).max_by_key(|(word, _)| word.len());
+        let longest = LIST.iter().zip(WORDS..).filter(|(word, _)| rest.starts_with(**word)).max_by_key(|(word, _)| word.len());
         if let Some((word, id)) = longest {
             ids.push(id);
             rest = &rest[word.len()..];
