@@ -21,10 +21,10 @@ async fn a_client_that_never_reads_holds_back_its_own_turn_alone() {
         let (mut socket, _) = Socket::init(&node, json!({ "job_id": job, "acks": acks })).await;
         socket.send("inference", json!({ "request": { "prompt": "x", "max_tokens": 2_000, "request_id": "slow" } })).await;
         // Nothing is read from here on: no ack, and no pong.
-        node.until("the window is full", |node| node.metered(job) == 64).await;
+        node.until("the window is full", |node| node.metered(job) >= 64).await;
         let (_, fast) = node.post("/v1/inference", &ask(job + 10, "y", 300)).await;
         assert_eq!(fast["tokens_used"], 300);
-        assert_eq!(node.metered(job), 64, "acks: {acks}");
+        assert_eq!(node.metered(job), 64, "generation ran ahead of a client that takes nothing, explicit acks: {acks}");
         // It reads again, and gets everything.
         let mut answer = Answer::default();
         loop {

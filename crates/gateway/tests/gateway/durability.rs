@@ -53,7 +53,10 @@ async fn whatever_write_fails_the_client_has_nothing_that_is_not_durable() {
             drop(node);
             let after = Node::start(setup(store)).await;
             let durable = after.tokens(7);
-            assert!(durable.starts_with(&have), "{fault:?} at {operation}: delivered {have:?}, durable {durable:?}");
+            assert!(
+                durable.starts_with(&have),
+                "a token was delivered that is not durable: {fault:?} at {operation}, {have:?} against {durable:?}"
+            );
             let turns = after.db.account(AccountId::Job(JobId(7))).expect("readable").map_or(0, |record| record.turns);
             for number in 0..turns {
                 let turn = after.db.turn(AccountId::Job(JobId(7)), number).expect("readable").expect("begun");

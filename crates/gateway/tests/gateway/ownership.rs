@@ -23,7 +23,7 @@ async fn naming_a_job_is_not_enough_to_spend_it() {
 async fn only_the_depositor_opens_a_session_and_a_challenge_serves_once() {
     let node = Node::start(Setup::funded(terms())).await;
     let (status, answer_) = node.open(&key(5), None).await;
-    assert_eq!((status, &answer_["error_type"]), (403, &json!("not_the_depositor")));
+    assert_eq!((status, &answer_["error_type"]), (403, &json!("not_the_depositor")), "a stranger opened the depositor's session");
     let (_, challenge) = node.post("/v1/session/challenge", &json!({ "job_id": 7 })).await;
     let good = answer(&challenge, &depositor(), None);
     assert_eq!(node.post("/v1/session", &good).await.0, 200);
