@@ -12,8 +12,8 @@ fn main() {
     let seconds = std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|text| text.parse::<u64>().ok()).unwrap_or_else(|| {
         std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
     });
-    println!("cargo::rustc-env=MILEPOST_COMMIT={commit}{}", if dirty { "-dirty" } else { "" });
-    println!("cargo::rustc-env=MILEPOST_BUILT={seconds}");
+    println!("cargo::rustc-env=BUILD_COMMIT={commit}{}", if dirty { "-dirty" } else { "" });
+    println!("cargo::rustc-env=BUILD_SECONDS={seconds}");
     println!("cargo::rerun-if-env-changed=SOURCE_DATE_EPOCH");
     // A commit moves one of these; a build without a change of either keeps its stamp.
     for path in ["HEAD", "logs/HEAD"] {

@@ -27,8 +27,8 @@ pub(crate) fn build_info() -> BuildInfo {
     }
     BuildInfo {
         version: env!("CARGO_PKG_VERSION"),
-        commit: env!("MILEPOST_COMMIT"),
-        built: env!("MILEPOST_BUILT").parse().unwrap_or(0),
+        commit: env!("BUILD_COMMIT"),
+        built: env!("BUILD_SECONDS").parse().unwrap_or(0),
         features,
         image_id: include_str!("../../../guest/image-id.txt").trim().to_owned(),
     }
@@ -36,5 +36,5 @@ pub(crate) fn build_info() -> BuildInfo {
 
 /// The stamp in one line.
 pub(crate) fn version_line() -> &'static str {
-    concat!(env!("CARGO_PKG_VERSION"), " (commit ", env!("MILEPOST_COMMIT"), ", built ", env!("MILEPOST_BUILT"), ")")
+    concat!(env!("CARGO_PKG_VERSION"), " (commit ", env!("BUILD_COMMIT"), ", built ", env!("BUILD_SECONDS"), ")")
 }

@@ -69,7 +69,7 @@ impl Ground {
     /// The host's books, read from the disk by another process and compared with the chain.
     pub fn reconcile(&self) -> serde_json::Value {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_milepost"));
-        command.args(["reconcile", "--json"]);
+        command.args(["reconcile", "--json"]).env_remove("MILEPOST_KILLS").env_remove("MILEPOST_SEED");
         for (key, value) in self.settings() {
             command.arg("--set").arg(format!("{key}={value}"));
         }

@@ -34,6 +34,10 @@ impl Node {
         for (key, value) in settings {
             command.arg("--set").arg(format!("{key}={value}"));
         }
+        // Variables of the test itself are no settings of the node, and it says so.
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("MILEPOST_")) {
+            command.env_remove(name);
+        }
         for (name, value) in variables {
             command.env(name, value);
         }
