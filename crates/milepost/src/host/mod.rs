@@ -16,7 +16,6 @@ use milepost_ledger::Digest;
 use milepost_ledger_db::LedgerDb;
 use milepost_settlement::{LogSettler, Settlement};
 use milepost_statement::SigningKey;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::build_info::{BuildInfo, build_info};
@@ -86,7 +85,7 @@ pub(crate) async fn serve(config: Config, warnings: Vec<String>) -> Result<(), E
     announce(&config, &build, &warnings);
     config.gateway.check().map_err(Error::Doors)?;
     let listener =
-        TcpListener::bind(config.node.listen).await.map_err(|source| Error::Listen { address: config.node.listen, source })?;
+        milepost_gateway::bind(config.node.listen).map_err(|source| Error::Listen { address: config.node.listen, source })?;
 
     let db = open_ledger(&config)?;
     let engine = engine::open(&config.model)?;
