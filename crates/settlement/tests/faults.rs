@@ -45,6 +45,24 @@ async fn a_reorganisation_takes_a_claim_back_and_the_same_bytes_are_sent_again()
 }
 
 #[tokio::test]
+async fn a_reorganisation_below_finality_stops_the_job() -> Done {
+    let world = World::new().await?;
+    let job = world.session(SessionOptions::default()).await?;
+    world.chain.mine(5).await?;
+    world.generate(job, 100).await?;
+    let settlement = world.start().await?;
+    world.until(job, "final", |record| record.positions.finalized.0 == 100).await;
+    // One confirmation was too few: the chain takes back what was final.
+    world.chain.reorg(1).await?;
+    world.generate(job, 100).await?;
+    let record = world.until(job, "stopped", |record| record.halted.is_some()).await;
+    assert!(record.halted.unwrap_or_default().contains("below finality"));
+    assert_eq!(world.record(job).positions.finalized, TokenSeq(100), "what was final never falls");
+    settlement.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_transaction_that_nobody_has_seen_is_neither_lost_nor_failed() -> Done {
     let world = World::new().await?;
     let job = world.session(SessionOptions::default()).await?;
