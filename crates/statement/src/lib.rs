@@ -33,7 +33,7 @@ pub use units::{Address, ChainId, Digest, JobId, TokenCount, TokenId, TokenSeq};
 #[cfg(feature = "std")]
 pub use eip712::{Domain, SessionOpen, Signature, SignatureError, SigningKey, TurnReceipt, Voucher, address_of, keccak256, recover};
 #[cfg(feature = "std")]
-pub use proof::{ProofBytesError, ProofKind, decode_proof, encode_proof};
+pub use proof::{ProofBytesError, ProofKind, ProofParts, decode_proof, encode_proof};
 #[cfg(feature = "std")]
 pub use text::ParseError;
 #[cfg(feature = "std")]

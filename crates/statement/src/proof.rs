@@ -67,8 +67,11 @@ pub fn encode_proof(kind: ProofKind, journal: &[u8], seal: &[u8], voucher: &[u8]
     out
 }
 
+/// A proof taken apart: kind, journal, seal and voucher.
+pub type ProofParts = (ProofKind, Vec<u8>, Vec<u8>, Vec<u8>);
+
 /// Reads proof bytes back into kind, journal, seal and voucher; accepts only the canonical encoding.
-pub fn decode_proof(bytes: &[u8]) -> Result<(ProofKind, Vec<u8>, Vec<u8>, Vec<u8>), ProofBytesError> {
+pub fn decode_proof(bytes: &[u8]) -> Result<ProofParts, ProofBytesError> {
     let number = |at: usize| -> Option<usize> {
         let word = bytes.get(at..at.checked_add(32)?)?;
         let (high, low) = word.split_at(24);
