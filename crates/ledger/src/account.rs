@@ -109,10 +109,10 @@ pub struct Account {
 
 impl Account {
     pub(crate) fn open(open: OpenAccount) -> Self {
-        let (chain, marketplace, host, commitment) = open.terms.as_ref().map_or(
-            (ChainId(0), Address::ZERO, Address::ZERO, salt_commitment(&open.salt)),
-            |terms| (terms.chain, terms.marketplace, terms.host, terms.salt_commitment),
-        );
+        let (chain, marketplace, host, commitment) =
+            open.terms.as_ref().map_or((ChainId(0), Address::ZERO, Address::ZERO, salt_commitment(&open.salt)), |terms| {
+                (terms.chain, terms.marketplace, terms.host, terms.salt_commitment)
+            });
         let job = open.id.job().unwrap_or_default();
         let head = genesis_head(chain, marketplace, job, host, open.model, commitment);
         Self {

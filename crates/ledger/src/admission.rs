@@ -118,8 +118,11 @@ impl AccountRecord {
             (self.voucher_ceiling().map(|ceiling| ceiling.0), Bound::Voucher),
             (limits.max_at_risk.map(|risk| positions.landed.0.saturating_add(tokens_worth(risk, terms.price))), Bound::AtRisk),
         ];
-        let (ceiling, bound) =
-            ceilings.into_iter().filter_map(|(ceiling, bound)| Some((ceiling?, bound))).min_by_key(|(ceiling, _)| *ceiling).unwrap_or((0, Bound::Deposit));
+        let (ceiling, bound) = ceilings
+            .into_iter()
+            .filter_map(|(ceiling, bound)| Some((ceiling?, bound)))
+            .min_by_key(|(ceiling, _)| *ceiling)
+            .unwrap_or((0, Bound::Deposit));
         Admission { tokens: TokenCount(ceiling.saturating_sub(positions.metered.0)), bound }
     }
 

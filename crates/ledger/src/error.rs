@@ -126,4 +126,3 @@ pub enum Error {
         broken: Box<Broken>,
     },
 }
-

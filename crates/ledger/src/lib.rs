@@ -61,4 +61,6 @@ pub use terms::{Payout, Terms, VoucherTerms};
 pub use tx::{Attempt, Outcome, Purpose, RevertClass, Tx, TxId, TxState};
 pub use units::{BlockRef, TokenAmount, UnixSeconds};
 
-pub use milepost_statement::{Address, ChainId, Digest, JobId, ProofKind, Salt, Sampler, Statement, TokenCount, TokenId, TokenSeq, Turn, TurnReceipt};
+pub use milepost_statement::{
+    Address, ChainId, Digest, JobId, ProofKind, Salt, Sampler, Statement, TokenCount, TokenId, TokenSeq, Turn, TurnReceipt,
+};

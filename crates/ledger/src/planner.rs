@@ -129,8 +129,12 @@ pub fn plan(account: &Account, view: &ChainView, config: &PlanConfig) -> Step {
     }
     match view.status {
         ChainStatus::Completed => return settle(account, view),
-        ChainStatus::Closing { until } if record.phase == Phase::Open || record.claim_until != Some(until) => return Step::SeeClosing { until },
-        ChainStatus::Active if record.phase == Phase::Open && deadline_is_near(account, terms, view.time, config) => return Step::End(SessionEnd::Deadline),
+        ChainStatus::Closing { until } if record.phase == Phase::Open || record.claim_until != Some(until) => {
+            return Step::SeeClosing { until };
+        }
+        ChainStatus::Active if record.phase == Phase::Open && deadline_is_near(account, terms, view.time, config) => {
+            return Step::End(SessionEnd::Deadline);
+        }
         _ => {}
     }
     if let Some(claim) = &account.claim {
@@ -176,7 +180,11 @@ fn stranger(account: &Account, view: &ChainView) -> Option<String> {
     if used < last {
         return Some(format!("the chain has {used} tokens claimed, but {last} were final: a reorganisation below finality"));
     }
-    let head = if used == last { Some(record.final_head) } else { account.claim.as_ref().filter(|claim| claim.statement.end().0 == used).map(head_after) };
+    let head = if used == last {
+        Some(record.final_head)
+    } else {
+        account.claim.as_ref().filter(|claim| claim.statement.end().0 == used).map(head_after)
+    };
     match head {
         Some(head) if head == view.head => None,
         Some(head) => Some(format!("the chain's head at token {used} is {}, this ledger's is {head}", view.head)),

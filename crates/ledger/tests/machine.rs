@@ -11,8 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use common::tables::Tables;
 use common::{KEY, attempt, block, cases, done, ids, proof, reverted, start_turn, terms};
 use milepost_ledger::{
-    Account, AccountId, Address, ChainId, ClaimId, ClaimState, Digest, Effect, EndReason, Error, Event, JobId, Ledger, OpenAccount, Outcome, Phase,
-    Positions, Purpose, RevertClass, Salt, SessionEnd, Terms, TokenCount, TokenSeq, TxId, TxState, UnixSeconds, VoucherTerms, WriteOff,
+    Account, AccountId, Address, ChainId, ClaimId, ClaimState, Digest, Effect, EndReason, Error, Event, JobId, Ledger, OpenAccount,
+    Outcome, Phase, Positions, Purpose, RevertClass, Salt, SessionEnd, Terms, TokenCount, TokenSeq, TxId, TxState, UnixSeconds,
+    VoucherTerms, WriteOff,
 };
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -131,7 +132,12 @@ impl World {
                 (TxState::Included { .. }, 1..6) => Event::TxFinal { id: tx.id },
                 (TxState::Included { .. }, _) => Event::TxReorged { id: tx.id },
                 (_, 1) => Event::TxReplaced { id: tx.id },
-                (_, b) => Event::TxIncluded { id: tx.id, hash: tx.attempts[0].hash, block: block(u64::from(op.b)), outcome: outcome(u16::from(b == 2) * op.b) },
+                (_, b) => Event::TxIncluded {
+                    id: tx.id,
+                    hash: tx.attempts[0].hash,
+                    block: block(u64::from(op.b)),
+                    outcome: outcome(u16::from(b == 2) * op.b),
+                },
             });
         }
         let next = |purpose| Some(Event::TxSigned { id: self.next_tx(op.b), purpose, attempt: attempt(self.next_tx(op.b), 0) });
@@ -173,7 +179,8 @@ impl World {
         let id = account_of(op.a);
         let job = JobId(u64::from(op.b % 4));
         let tx = self.live.txs().nth(usize::from(op.b) % 5).map_or(TxId { key: KEYS[0], nonce: u64::from(op.b % 7) }, |tx| tx.id);
-        let claim = self.claim_of(job).map_or(ClaimId { job, first: TokenSeq(u64::from(op.a)), plan: u32::from(op.b % 3) }, |(claim, _)| claim);
+        let claim =
+            self.claim_of(job).map_or(ClaimId { job, first: TokenSeq(u64::from(op.a)), plan: u32::from(op.b % 3) }, |(claim, _)| claim);
         let at = UnixSeconds(u64::from(op.a));
         let position = self.live.account(id).map_or(TokenSeq(0), |account| account.record.positions.metered);
         let signed = |purpose| {
@@ -197,7 +204,11 @@ impl World {
             11 => signed(Purpose::Claim(claim)),
             12 => signed(Purpose::RequestClose(job)),
             13 => signed(Purpose::Finalize(job)),
-            14 => Event::TxSigned { id: tx, purpose: self.live.tx(tx).map_or(Purpose::Finalize(job), |tx| tx.purpose), attempt: attempt(tx, (op.a % 40) as u8) },
+            14 => Event::TxSigned {
+                id: tx,
+                purpose: self.live.tx(tx).map_or(Purpose::Finalize(job), |tx| tx.purpose),
+                attempt: attempt(tx, (op.a % 40) as u8),
+            },
             15 => Event::TxSent { id: tx },
             16 => Event::TxIncluded { id: tx, hash: attempt(tx, (op.a % 3) as u8).hash, block: block(at.0), outcome: outcome(op.a) },
             17 => Event::TxReorged { id: tx },
@@ -263,13 +274,18 @@ fn paid(account: &Account, a: u16) -> Event {
         payout.refund.0 += 1;
     }
     let rest = if a.is_multiple_of(5) { None } else { Some(WriteOff::TimedOut) };
-    Event::Paid { job: account.id().job().unwrap_or_default(), payout, rest: if lost { rest } else { rest.filter(|_| a.is_multiple_of(9)) } }
+    Event::Paid {
+        job: account.id().job().unwrap_or_default(),
+        payout,
+        rest: if lost { rest } else { rest.filter(|_| a.is_multiple_of(9)) },
+    }
 }
 
 /// The line of DESIGN §3, written out again, and what may fall from where to where.
 #[allow(clippy::many_single_char_names, reason = "the names of the positions")]
 fn check(account: &Account, before: Option<&Account>, event: &str) {
-    let Positions { metered: m, sealed: s, proven: p, submitted: u, landed: l, finalized: f, paid: z, written_off: w } = account.record.positions;
+    let Positions { metered: m, sealed: s, proven: p, submitted: u, landed: l, finalized: f, paid: z, written_off: w } =
+        account.record.positions;
     assert!(z <= f && f <= l && l <= u && u <= p && p <= s && s <= m, "{event}: {}", account.record.positions);
     assert!(z.0 + w.0 <= m.0, "{event}: Z + W exceeds M");
     if let Some(terms) = &account.record.terms {
@@ -283,13 +299,22 @@ fn check(account: &Account, before: Option<&Account>, event: &str) {
     assert_eq!(account.open.ids.len() as u64, m.0 - s.0, "{event}: the open run lies between S and M");
     assert!(account.open.ids.len() < account.record.threshold as usize, "{event}: a full checkpoint was not sealed");
     assert_eq!(account.record.claim, account.claim.as_ref().map(|claim| claim.id), "{event}");
-    assert!(account.claim.as_ref().is_none_or(milepost_ledger::Claim::is_unresolved), "{event}: a resolved claim is kept as the unresolved one");
+    assert!(
+        account.claim.as_ref().is_none_or(milepost_ledger::Claim::is_unresolved),
+        "{event}: a resolved claim is kept as the unresolved one"
+    );
     if u > l {
-        assert!(matches!(account.claim.as_ref().map(|claim| &claim.state), Some(ClaimState::Submitted(_))), "{event}: U stands above L without a signed claim");
+        assert!(
+            matches!(account.claim.as_ref().map(|claim| &claim.state), Some(ClaimState::Submitted(_))),
+            "{event}: U stands above L without a signed claim"
+        );
     }
     let Some(before) = before else { return };
     let was = before.record.positions;
-    assert!(m >= was.metered && s >= was.sealed && p >= was.proven && f >= was.finalized && z >= was.paid && w >= was.written_off, "{event}: fell from {was}");
+    assert!(
+        m >= was.metered && s >= was.sealed && p >= was.proven && f >= was.finalized && z >= was.paid && w >= was.written_off,
+        "{event}: fell from {was}"
+    );
     assert!(l >= was.landed || l == f, "{event}: L fell to {l}, not to F");
     assert!(u >= was.submitted || u == l, "{event}: U fell to {u}, not to L");
 }
@@ -377,7 +402,9 @@ fn without_a_chain_there_are_only_metered_and_sealed_tokens() {
     let mut ledger = Ledger::new();
     let id = AccountId::Job(JobId(3));
     let open = OpenAccount { id, terms: None, salt: Salt::default(), model: Digest([6; 32]), threshold: 100, at: UnixSeconds(0) };
-    for event in [Event::Open(Box::new(open)), start_turn(id, "r"), Event::Metered { account: id, at: TokenSeq(0), ids: ids(TokenSeq(0), 250) }] {
+    for event in
+        [Event::Open(Box::new(open)), start_turn(id, "r"), Event::Metered { account: id, at: TokenSeq(0), ids: ids(TokenSeq(0), 250) }]
+    {
         assert!(!ledger.apply(event).expect("accepted").is_empty());
     }
     let account = ledger.account(id).expect("open");

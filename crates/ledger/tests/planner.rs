@@ -4,8 +4,8 @@ mod common;
 
 use common::{Desk, KEY, PRICE, START, attempt, block, done, reverted, terms};
 use milepost_ledger::{
-    Address, Bound, ChainStatus, ChainView, ClaimPace, Event, Limits, MAX_CLOSING_REVERTS, PlanConfig, Purpose, RevertClass, SessionEnd, Step, Terms,
-    TokenAmount, TokenCount, TokenSeq, TxId, UnixSeconds, VoucherTerms, WaitFor, WriteOff, plan,
+    Address, Bound, ChainStatus, ChainView, ClaimPace, Event, Limits, MAX_CLOSING_REVERTS, PlanConfig, Purpose, RevertClass, SessionEnd,
+    Step, Terms, TokenAmount, TokenCount, TokenSeq, TxId, UnixSeconds, VoucherTerms, WaitFor, WriteOff, plan,
 };
 use proptest::prelude::*;
 
@@ -101,7 +101,9 @@ fn a_claim_is_begun_early_enough_to_be_proven_when_the_rate_cap_allows_it() {
 
 #[test]
 fn small_checkpoints_make_a_claim_of_the_minimum_even_where_the_longest_claim_is_below_it() {
-    for (threshold, max, expected) in [(7, 100, 105), (60, 100, 120), (60, 119, 120), (60, 120, 120), (100, 150, 100), (150, 100, 150), (1_000, 1, 1_000), (1, 7, 100)] {
+    for (threshold, max, expected) in
+        [(7, 100, 105), (60, 100, 120), (60, 119, 120), (60, 120, 120), (100, 150, 100), (150, 100, 150), (1_000, 1, 1_000), (1, 7, 100)]
+    {
         let mut desk = Desk::new(terms(10_000), threshold);
         desk.meter(1_050);
         desk.end();
@@ -241,7 +243,8 @@ fn an_endpoint_that_lags_behind_what_is_final_is_waited_for_and_does_not_halt_th
     let genesis = desk.account().record.final_head;
     let id = desk.land(500);
     let final_block = block(100 + id.nonce);
-    let stale = ChainView { block: block(final_block.number - 1), used: TokenCount(0), head: genesis, ..view(&desk, 100, ChainStatus::Active) };
+    let stale =
+        ChainView { block: block(final_block.number - 1), used: TokenCount(0), head: genesis, ..view(&desk, 100, ChainStatus::Active) };
     assert_eq!(plan(desk.account(), &stale, &CONFIG), Step::Wait(WaitFor::Block(final_block.number)));
     let contradicts = ChainView { block: final_block, ..stale };
     assert!(matches!(plan(desk.account(), &contradicts, &CONFIG), Step::Halt { reason } if reason.contains("below finality")));
@@ -286,7 +289,10 @@ fn claims_keep_within_the_vouchers() {
     silent.meter(300);
     silent.end();
     assert_eq!(active(&silent, 100), Step::RequestClose, "nothing to claim, and the client's money is not kept");
-    assert_eq!(closing(&closing_desk(silent.account().record.terms.clone().expect("a job"), 300, 300, 600), 600, 600, &CONFIG), Step::Finalize);
+    assert_eq!(
+        closing(&closing_desk(silent.account().record.terms.clone().expect("a job"), 300, 300, 600), 600, 600, &CONFIG),
+        Step::Finalize
+    );
 }
 
 #[test]

@@ -5,8 +5,8 @@ mod common;
 use common::tables::Tables;
 use common::{Desk, KEY, START, attempt, block, done, ids, open, proof, reverted, start_turn, terms};
 use milepost_ledger::{
-    AccountId, Claim, ClaimState, Digest, Effect, EndReason, Error, Event, JobId, Ledger, OpenAccount, Phase, Purpose, RevertClass, Salt, SessionEnd,
-    TokenCount, TokenSeq, Tx, TxId, TxState, UnixSeconds, WriteOff,
+    AccountId, Claim, ClaimState, Digest, Effect, EndReason, Error, Event, JobId, Ledger, OpenAccount, Phase, Purpose, RevertClass, Salt,
+    SessionEnd, TokenCount, TokenSeq, Tx, TxId, TxState, UnixSeconds, WriteOff,
 };
 
 fn close(desk: &Desk) -> Purpose {
@@ -99,7 +99,11 @@ fn a_claim_that_keeps_reverting_stops_at_a_named_bound_and_an_operator_lets_it_g
         desk.include(id, reverted(RevertClass::Replan));
         desk.ok(Event::TxFinal { id });
     }
-    assert!(desk.account().record.halted.as_ref().is_some_and(|reason| reason.contains("reverted again")), "{:?}", desk.account().record.halted);
+    assert!(
+        desk.account().record.halted.as_ref().is_some_and(|reason| reason.contains("reverted again")),
+        "{:?}",
+        desk.account().record.halted
+    );
     desk.refused(Event::PlanClaim { job: desk.job, until: TokenSeq(100), at: START });
     let account = desk.id();
     desk.ok(Event::Resume { account });
@@ -193,7 +197,11 @@ fn a_job_is_paid_once_and_to_the_unit() {
     desk.refused(Event::Paid { job, payout, rest: None });
     let account = desk.id();
     desk.ok(Event::Retire { account });
-    assert_eq!(desk.refused(open(7, terms(1_000), 100)), Error::NotOpen(account), "a retired job opened again would begin at token 0 over its own records");
+    assert_eq!(
+        desk.refused(open(7, terms(1_000), 100)),
+        Error::NotOpen(account),
+        "a retired job opened again would begin at token 0 over its own records"
+    );
 }
 
 /// The host's finalize and its payout become final in the same block, and the process dies between the two.
@@ -338,7 +346,8 @@ fn a_salted_job_is_refused_before_it_is_served_to_whoever_lacks_the_salt() {
     let mut ledger = Ledger::new();
     let terms = terms(1_000);
     let id = AccountId::Job(JobId(7));
-    let open = |salt| Event::Open(Box::new(OpenAccount { id, model: terms.model, terms: Some(terms.clone()), salt, threshold: 100, at: START }));
+    let open =
+        |salt| Event::Open(Box::new(OpenAccount { id, model: terms.model, terms: Some(terms.clone()), salt, threshold: 100, at: START }));
     assert!(matches!(ledger.apply(open(Salt::default())), Err(Error::WrongSalt { .. })));
     assert!(ledger.job(JobId(7)).is_none());
     assert!(ledger.apply(open(common::SALT)).is_ok());
@@ -348,7 +357,8 @@ fn a_salted_job_is_refused_before_it_is_served_to_whoever_lacks_the_salt() {
 fn a_free_label_has_no_terms() {
     let mut ledger = Ledger::new();
     let id = AccountId::Free(Digest([4; 32]));
-    let open = |terms| Event::Open(Box::new(OpenAccount { id, terms, salt: common::SALT, model: Digest([0x55; 32]), threshold: 100, at: START }));
+    let open =
+        |terms| Event::Open(Box::new(OpenAccount { id, terms, salt: common::SALT, model: Digest([0x55; 32]), threshold: 100, at: START }));
     assert_eq!(ledger.apply(open(Some(terms(1_000)))).expect_err("tokens that no claim could name"), Error::NotSettling(id));
     assert!(ledger.apply(open(None)).is_ok());
     assert!(ledger.apply(Event::Retire { account: id }).is_ok());

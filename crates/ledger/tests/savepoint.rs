@@ -4,7 +4,8 @@ mod common;
 
 use common::{Desk, KEY, attempt, block, done, ids, open, proof, start_turn, terms};
 use milepost_ledger::{
-    AccountId, ClaimId, Digest, EndReason, Event, JobId, OpenAccount, Purpose, SessionEnd, TokenCount, TokenSeq, TxId, UnixSeconds, VoucherTerms,
+    AccountId, ClaimId, Digest, EndReason, Event, JobId, OpenAccount, Purpose, SessionEnd, TokenCount, TokenSeq, TxId, UnixSeconds,
+    VoucherTerms,
 };
 
 /// A job's whole life, with a free label beside it.

@@ -129,4 +129,3 @@ async fn a_node_killed_at_any_instant_loses_nothing_and_is_paid_once() {
     assert_eq!(books["jobs"].as_array().map(Vec::len), Some(sessions));
     last.kill();
 }
-

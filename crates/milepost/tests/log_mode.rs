@@ -47,15 +47,24 @@ async fn every_door_meters_the_same_tokens_and_seals_checkpoints_that_are_printe
     let node = Node::start(free_port(), &scripted(), &[]);
     let prompt = "Count to a hundred, please.";
 
-    let (status, plain) =
-        post(&node, "/v1/inference", json!({"model": "scripted", "prompt": prompt, "max_tokens": 130, "temperature": 0, "job_id": "7", "request_id": "a"})).await;
+    let (status, plain) = post(
+        &node,
+        "/v1/inference",
+        json!({"model": "scripted", "prompt": prompt, "max_tokens": 130, "temperature": 0, "job_id": "7", "request_id": "a"}),
+    )
+    .await;
     assert_eq!(status, 200, "{plain}");
     let tokens = plain["tokens_used"].as_u64().expect("a count");
     assert!(tokens > 0 && tokens <= 130);
     assert_eq!(plain["job_id"].to_string().trim_matches('"'), "7");
     assert_eq!(metered(&node, 7).await, tokens, "plain HTTP is metered");
 
-    let events = sse(&node, "/v1/inference", json!({"model": "scripted", "prompt": prompt, "max_tokens": 130, "temperature": 0, "jobId": 8, "stream": true})).await;
+    let events = sse(
+        &node,
+        "/v1/inference",
+        json!({"model": "scripted", "prompt": prompt, "max_tokens": 130, "temperature": 0, "jobId": 8, "stream": true}),
+    )
+    .await;
     let streamed: u64 = events.iter().filter_map(|event| event["tokens"].as_u64()).sum();
     assert_eq!(streamed, tokens, "the stream tells every token");
     assert_eq!(metered(&node, 8).await, tokens, "SSE is metered");
@@ -63,8 +72,12 @@ async fn every_door_meters_the_same_tokens_and_seals_checkpoints_that_are_printe
     assert_eq!(content, plain["content"].as_str().expect("text"));
 
     let messages = json!([{"role": "user", "content": prompt}]);
-    let (status, chat) =
-        post(&node, "/v1/chat/completions", json!({"model": "scripted", "messages": messages, "max_tokens": 130, "temperature": 0, "session_id": "9n"})).await;
+    let (status, chat) = post(
+        &node,
+        "/v1/chat/completions",
+        json!({"model": "scripted", "messages": messages, "max_tokens": 130, "temperature": 0, "session_id": "9n"}),
+    )
+    .await;
     assert_eq!(status, 200, "{chat}");
     assert_eq!(metered(&node, 9).await, chat["usage"]["completion_tokens"].as_u64().expect("usage"), "OpenAI is metered");
 
@@ -110,7 +123,8 @@ async fn a_free_label_is_answered_unbilled_and_says_why() {
     install_tls();
     let node = Node::start(free_port(), &scripted(), &[]);
     let (status, body) =
-        post(&node, "/v1/inference", json!({"model": "scripted", "prompt": "hello", "max_tokens": 5, "session_id": "user-session-001"})).await;
+        post(&node, "/v1/inference", json!({"model": "scripted", "prompt": "hello", "max_tokens": 5, "session_id": "user-session-001"}))
+            .await;
     assert_eq!(status, 200, "{body}");
     assert_eq!(body["billed"], false);
     assert!(body.to_string().contains("user-session-001"), "the reason names the label: {body}");
@@ -120,9 +134,7 @@ async fn a_free_label_is_answered_unbilled_and_says_why() {
 async fn session_numbers_are_read_exactly() {
     install_tls();
     let node = Node::start(free_port(), &scripted(), &[]);
-    let ask = |session: &str, job: Value| {
-        json!({"model": "scripted", "prompt": "hello", "max_tokens": 3, "temperature": 0, "session_id": session, "job_id": job})
-    };
+    let ask = |session: &str, job: Value| json!({"model": "scripted", "prompt": "hello", "max_tokens": 3, "temperature": 0, "session_id": session, "job_id": job});
     assert_eq!(post(&node, "/v1/inference", ask("163n", Value::Null)).await.0, 200);
     assert!(metered(&node, 163).await > 0);
     let (status, error) = post(&node, "/v1/inference", ask("163", json!(164))).await;
@@ -151,7 +163,13 @@ async fn bad_requests_are_named_and_cost_nothing() {
         assert!(error.to_string().contains(names), "{body}: {error}");
         assert!(error["error_type"].is_string() && error["message"].is_string() && error.get("request_id").is_some(), "{error}");
     }
-    let raw = reqwest::Client::new().post(format!("{}/v1/inference", node.url)).header("content-type", "application/json").body("{").send().await.expect("an answer");
+    let raw = reqwest::Client::new()
+        .post(format!("{}/v1/inference", node.url))
+        .header("content-type", "application/json")
+        .body("{")
+        .send()
+        .await
+        .expect("an answer");
     assert_eq!(raw.status(), 400);
     assert_eq!(get(&node, "/v1/jobs/1").await.0, 404, "nothing was opened or billed");
 }
@@ -160,7 +178,8 @@ async fn bad_requests_are_named_and_cost_nothing() {
 async fn a_retry_is_answered_again_and_never_billed_twice() {
     install_tls();
     let node = Node::start(free_port(), &scripted(), &[]);
-    let ask = |prompt: &str| json!({"model": "scripted", "prompt": prompt, "max_tokens": 40, "temperature": 0, "job_id": 5, "request_id": "r-1"});
+    let ask =
+        |prompt: &str| json!({"model": "scripted", "prompt": prompt, "max_tokens": 40, "temperature": 0, "job_id": 5, "request_id": "r-1"});
     let (_, first) = post(&node, "/v1/inference", ask("hello")).await;
     let count = metered(&node, 5).await;
     let (status, again) = post(&node, "/v1/inference", ask("hello")).await;
@@ -212,7 +231,11 @@ async fn send(socket: &mut Socket, frame: Value) {
 
 async fn next_json(socket: &mut Socket) -> Value {
     loop {
-        let frame = tokio::time::timeout(Duration::from_secs(20), socket.next()).await.expect("a frame in time").expect("a frame").expect("a good frame");
+        let frame = tokio::time::timeout(Duration::from_secs(20), socket.next())
+            .await
+            .expect("a frame in time")
+            .expect("a frame")
+            .expect("a good frame");
         if let Message::Text(text) = frame {
             return serde_json::from_str(&text).expect("JSON");
         }

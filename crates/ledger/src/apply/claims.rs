@@ -19,7 +19,11 @@ impl Ledger {
             return Err(Error::NotOpen(id));
         }
         let first = account.record.positions.finalized;
-        let last = account.pending.iter().position(|checkpoint| checkpoint.end() == until).ok_or(Error::NotACheckpoint { account: id, asked: until })?;
+        let last = account
+            .pending
+            .iter()
+            .position(|checkpoint| checkpoint.end() == until)
+            .ok_or(Error::NotACheckpoint { account: id, asked: until })?;
         let (begin, end) = (&account.pending[0], &account.pending[last]);
         let claim = Claim {
             id: ClaimId { job, first, plan: account.record.plans },

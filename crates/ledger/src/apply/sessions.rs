@@ -88,7 +88,11 @@ impl Ledger {
             return Err(wrong("none: the job is paid already".to_owned()));
         }
         if account.record.phase == Phase::Open {
-            return Err(Error::WrongState { what: format!("account {id}"), event: "paid", state: "open here: its session ends first".to_owned() });
+            return Err(Error::WrongState {
+                what: format!("account {id}"),
+                event: "paid",
+                state: "open here: its session ends first".to_owned(),
+            });
         }
         if payout.tokens != positions.finalized - TokenSeq::ZERO {
             return Err(wrong(format!("{} final tokens", positions.finalized)));
@@ -139,7 +143,11 @@ impl Ledger {
         let account = self.account_mut(id)?;
         let idle_free = matches!(id, AccountId::Free(_)) && account.record.active.is_none();
         if watched || !idle_free && !matches!(account.record.phase, Phase::Paid(_)) {
-            return Err(Error::WrongState { what: format!("account {id}"), event: "retired", state: "still owed something, or watching a transaction".to_owned() });
+            return Err(Error::WrongState {
+                what: format!("account {id}"),
+                event: "retired",
+                state: "still owed something, or watching a transaction".to_owned(),
+            });
         }
         self.accounts.remove(&id);
         self.retired.insert(id);

@@ -5,7 +5,8 @@ use milepost_statement::{Digest, TokenSeq};
 use super::Ledger;
 use crate::effect::Effect;
 use crate::{
-    Account, AccountId, Attempt, BlockRef, Claim, ClaimState, Error, MAX_CLOSING_REVERTS, Outcome, Phase, Positions, Purpose, RevertClass, Tx, TxId, TxState,
+    Account, AccountId, Attempt, BlockRef, Claim, ClaimState, Error, MAX_CLOSING_REVERTS, Outcome, Phase, Positions, Purpose, RevertClass,
+    Tx, TxId, TxState,
 };
 
 impl Ledger {
@@ -74,7 +75,11 @@ impl Ledger {
             _ => return Err(tx.wrong_state("included")),
         }
         if !tx.attempts.iter().any(|attempt| attempt.hash == hash) {
-            return Err(Error::WrongState { what: format!("nonce {}", id.nonce), event: "included", state: format!("unaware of transaction {hash}") });
+            return Err(Error::WrongState {
+                what: format!("nonce {}", id.nonce),
+                event: "included",
+                state: format!("unaware of transaction {hash}"),
+            });
         }
         let mut effects = Vec::new();
         if matches!((&tx.purpose, &outcome), (Purpose::Claim(_), Outcome::Done { .. })) {
@@ -146,7 +151,8 @@ impl Ledger {
     fn carried(&mut self, id: TxId) -> Option<&mut Account> {
         let purpose = self.txs.get(&id)?.purpose;
         let account = self.accounts.get_mut(&AccountId::Job(purpose.job()))?;
-        let carries = account.claim.as_ref().is_some_and(|claim| Purpose::Claim(claim.id) == purpose && claim.state == ClaimState::Submitted(id));
+        let carries =
+            account.claim.as_ref().is_some_and(|claim| Purpose::Claim(claim.id) == purpose && claim.state == ClaimState::Submitted(id));
         carries.then_some(account)
     }
 

@@ -4,8 +4,8 @@
 pub(crate) mod tables;
 
 use milepost_ledger::{
-    AccountId, Address, Attempt, BlockRef, ChainId, Digest, Event, JobId, Ledger, OpenAccount, Outcome, ProofKind, ProofMeta, Purpose, RevertClass, Salt,
-    Sampler, StartTurn, Terms, TokenAmount, TokenCount, TokenId, TokenSeq, TxId, UnixSeconds,
+    AccountId, Address, Attempt, BlockRef, ChainId, Digest, Event, JobId, Ledger, OpenAccount, Outcome, ProofKind, ProofMeta, Purpose,
+    RevertClass, Salt, Sampler, StartTurn, Terms, TokenAmount, TokenCount, TokenId, TokenSeq, TxId, UnixSeconds,
 };
 use milepost_statement::salt_commitment;
 use proptest::test_runner::Config;

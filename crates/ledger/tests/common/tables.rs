@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use milepost_ledger::{
-    AccountId, AccountRecord, CheckpointMeta, CheckpointRecord, Claim, ClaimId, ClaimState, Digest, Effect, Error, Ledger, Phase, Purpose, Restored, Salt,
-    TokenId, TokenSeq, Turn, TurnRecord, TurnState, Tx, TxId,
+    AccountId, AccountRecord, CheckpointMeta, CheckpointRecord, Claim, ClaimId, ClaimState, Digest, Effect, Error, Ledger, Phase, Purpose,
+    Restored, Salt, TokenId, TokenSeq, Turn, TurnRecord, TurnState, Tx, TxId,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -54,7 +54,10 @@ impl Tables {
 
     fn put_account(&mut self, record: &AccountRecord) {
         if let Some(before) = self.accounts.get(&record.id) {
-            assert_eq!((&before.terms, before.salt, before.model, before.threshold), (&record.terms, record.salt, record.model, record.threshold));
+            assert_eq!(
+                (&before.terms, before.salt, before.model, before.threshold),
+                (&record.terms, record.salt, record.model, record.threshold)
+            );
             assert!(before.voucher <= record.voucher, "a voucher was forgotten");
         }
         self.accounts.insert(record.id, record.clone());
@@ -71,7 +74,12 @@ impl Tables {
         let turns: Vec<Turn> = self
             .turns_of(id)
             .filter(|turn| (end..last).contains(&turn.start.0) && (turn.end > turn.start || turn.state == TurnState::Active))
-            .map(|turn| Turn { start: turn.start, prompt: turn.prompt, sampler: turn.sampler.digest(), request: tagged(b"milepost:rqst:v1", &[turn.request.as_bytes()]) })
+            .map(|turn| Turn {
+                start: turn.start,
+                prompt: turn.prompt,
+                sampler: turn.sampler.digest(),
+                request: tagged(b"milepost:rqst:v1", &[turn.request.as_bytes()]),
+            })
             .collect();
         assert_eq!(checkpoint.turns, turns, "the turns that begin in the checkpoint");
         let ids = &self.tokens[&id][usize::try_from(end).unwrap()..usize::try_from(last).unwrap()];
@@ -83,7 +91,10 @@ impl Tables {
     fn put_claim(&mut self, claim: &Claim) {
         let id = AccountId::Job(claim.id.job);
         if let Some(before) = self.claims.get(&claim.id) {
-            assert_eq!((before.statement, before.first_checkpoint, before.checkpoints), (claim.statement, claim.first_checkpoint, claim.checkpoints));
+            assert_eq!(
+                (before.statement, before.first_checkpoint, before.checkpoints),
+                (claim.statement, claim.first_checkpoint, claim.checkpoints)
+            );
             assert!(before.is_unresolved(), "claim {} was resolved as {:?} and written again", claim.id, before.state);
             assert!(rank(&before.state) <= rank(&claim.state), "claim {} went back from {:?} to {:?}", claim.id, before.state, claim.state);
         } else {
@@ -134,7 +145,8 @@ impl Tables {
 
     /// The same, leaving out accounts.
     pub(crate) fn restore_without(&self, paid: bool, without: &BTreeSet<AccountId>) -> Result<Ledger, Error> {
-        let wanted = self.accounts.values().filter(|record| !without.contains(&record.id) && (paid || !matches!(record.phase, Phase::Paid(_))));
+        let wanted =
+            self.accounts.values().filter(|record| !without.contains(&record.id) && (paid || !matches!(record.phase, Phase::Paid(_))));
         let accounts: Vec<Restored> = wanted.map(|record| self.restored(record)).collect();
         Ledger::restore(accounts, self.txs.values().cloned())
     }
@@ -160,7 +172,8 @@ impl Tables {
         let mut word = [0; 32];
         let commitment = if record.salt.0 == [0; 32] { Digest::ZERO } else { sha256(&[&record.salt.0]) };
         let job = id.job().unwrap_or_default().0;
-        let (chain, marketplace, host) = record.terms.as_ref().map_or((0, [0; 20], [0; 20]), |terms| (terms.chain.0, terms.marketplace.0, terms.host.0));
+        let (chain, marketplace, host) =
+            record.terms.as_ref().map_or((0, [0; 20], [0; 20]), |terms| (terms.chain.0, terms.marketplace.0, terms.host.0));
         word[24..].copy_from_slice(&chain.to_be_bytes());
         let mut job_word = [0; 32];
         job_word[24..].copy_from_slice(&job.to_be_bytes());
@@ -195,8 +208,10 @@ fn tagged(tag: &[u8; 16], parts: &[&[u8]]) -> Digest {
 
 fn turns_digest(salt: &Salt, first: u64, turns: &[Turn]) -> Digest {
     let count = u32::try_from(turns.len()).unwrap().to_le_bytes();
-    let rows: Vec<u8> =
-        turns.iter().flat_map(|turn| [&turn.start.0.to_le_bytes()[..], &turn.prompt.0, &turn.sampler.0, &turn.request.0].concat()).collect();
+    let rows: Vec<u8> = turns
+        .iter()
+        .flat_map(|turn| [&turn.start.0.to_le_bytes()[..], &turn.prompt.0, &turn.sampler.0, &turn.request.0].concat())
+        .collect();
     tagged(b"milepost:turn:v1", &[&salt.0, &first.to_le_bytes(), &count, &rows])
 }
 

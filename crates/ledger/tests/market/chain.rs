@@ -94,7 +94,12 @@ impl Chain {
         let parent = self.head();
         let mut hash = [0xbb; 32];
         hash[..8].copy_from_slice(&self.hashes.to_be_bytes());
-        let mut block = Block { at: BlockRef { number: parent.at.number + 1, hash: Digest(hash) }, time, contract: parent.contract.clone(), txs: BTreeMap::new() };
+        let mut block = Block {
+            at: BlockRef { number: parent.at.number + 1, hash: Digest(hash) },
+            time,
+            contract: parent.contract.clone(),
+            txs: BTreeMap::new(),
+        };
         if self.others.first {
             act(&mut block.contract, self.others, time);
         }

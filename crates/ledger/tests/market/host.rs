@@ -1,8 +1,8 @@
 //! A host in small: it generates what admission allows, does what the planner says, and tells the ledger what the chain shows.
 
 use milepost_ledger::{
-    Account, AccountId, ChainStatus, ClaimId, ClaimState, Event, JobId, Ledger, Limits, PlanConfig, Purpose, SessionEnd, Step, TxId, TxState, UnixSeconds,
-    WaitFor, plan,
+    Account, AccountId, ChainStatus, ClaimId, ClaimState, Event, JobId, Ledger, Limits, PlanConfig, Purpose, SessionEnd, Step, TxId,
+    TxState, UnixSeconds, WaitFor, plan,
 };
 
 use crate::chain::{Call, Chain};
@@ -126,7 +126,9 @@ impl Host {
 
     fn call(&self, purpose: Purpose) -> Call {
         match purpose {
-            Purpose::Claim(claim) => Call::Claim { statement: self.tables.claims[&claim].statement, voucher: self.tables.accounts[&self.id()].voucher.0 },
+            Purpose::Claim(claim) => {
+                Call::Claim { statement: self.tables.claims[&claim].statement, voucher: self.tables.accounts[&self.id()].voucher.0 }
+            }
             Purpose::RequestClose(_) => Call::RequestClose,
             Purpose::Finalize(_) => Call::Finalize,
         }
@@ -156,7 +158,9 @@ impl Host {
                 // The chain's view is read before each send; a claim the contract would refuse is not signed.
                 let mut trial = chain.head().contract.clone();
                 let voucher = self.tables.accounts[&self.id()].voucher.0;
-                if trial.claim(chain.head().time, &claim.statement, voucher).is_ok() && self.account().is_some_and(|account| account.record.finalize.is_none()) {
+                if trial.claim(chain.head().time, &claim.statement, voucher).is_ok()
+                    && self.account().is_some_and(|account| account.record.finalize.is_none())
+                {
                     self.sign(Purpose::Claim(claim.id));
                 }
             }

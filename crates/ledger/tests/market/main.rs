@@ -55,7 +55,13 @@ struct Case {
 }
 
 fn case(trouble: bool) -> impl Strategy<Value = Case> {
-    let planner = (prop::sample::select(vec![1_u32, 7, 60, 100, 150, 1_000]), 1_u64..2_500, 1_u64..3_000, prop::option::of(1_u64..1_000), any::<bool>());
+    let planner = (
+        prop::sample::select(vec![1_u32, 7, 60, 100, 150, 1_000]),
+        1_u64..2_500,
+        1_u64..3_000,
+        prop::option::of(1_u64..1_000),
+        any::<bool>(),
+    );
     let money = (100_u64..6_000, 1_u32..60, 0_u64..400, 0_u64..2_000, prop::option::of(0_u64..300));
     let time = (60_u64..4_000, 60_u64..2_000, 0_u64..2_000, 1_u64..13, 0_u64..6, 0_u64..90);
     let story = (0_u64..8_000, 1_u64..300, prop::option::of(1_u64..2_500), prop::option::of(1_u64..2_500), any::<bool>(), any::<bool>());
@@ -158,16 +164,18 @@ fn play(case: &Case) -> End {
     let job = JobId(7);
     let mut host = Host::new(open(7, case.terms(), case.threshold), case.config(), case.limits(), case.confirmations, job);
     let genesis = host.account().expect("just opened").record.head;
-    let others = Others {
-        depositor_closes: case.depositor_closes_after.map(|after| START.0 + after),
-        anybody: case.anybody,
-        first: case.first,
-    };
+    let others =
+        Others { depositor_closes: case.depositor_closes_after.map(|after| START.0 + after), anybody: case.anybody, first: case.first };
     let mut chain = Chain::new(Contract::new(case.terms(), genesis), others, case.confirmations);
     let (mut now, mut wanted, mut troubles) = (START, case.wanted, BTreeMap::new());
     let mut trouble = case.trouble.iter().copied().cycle().take(if case.trouble.is_empty() { 0 } else { MAX_TROUBLE });
     while !host.account().is_none_or(|account| matches!(account.record.phase, Phase::Paid(_))) || host.ledger.txs().next().is_some() {
-        assert!(now.since(START) < case.patience(), "the job never ends: {:?} at {now:?}, {:?}", host.tables.accounts[&host.id()].positions, chain.view());
+        assert!(
+            now.since(START) < case.patience(),
+            "the job never ends: {:?} at {now:?}, {:?}",
+            host.tables.accounts[&host.id()].positions,
+            chain.view()
+        );
         now = now.plus(case.block_seconds);
         let bad = trouble.next();
         // Generation runs ahead of the block that may close the session under it.
@@ -218,11 +226,22 @@ fn play(case: &Case) -> End {
     assert_eq!(contract.status, ChainStatus::Completed);
     let Phase::Paid(payout) = record.phase else { panic!("the job ended as {:?}", record.phase) };
     assert_eq!(Some(payout), contract.payout, "the ledger's payout is the chain's");
-    assert_eq!(payout.host.0 + payout.treasury.0 + payout.refund.0, record.terms.as_ref().expect("a job").deposit.0, "the whole deposit was split");
+    assert_eq!(
+        payout.host.0 + payout.treasury.0 + payout.refund.0,
+        record.terms.as_ref().expect("a job").deposit.0,
+        "the whole deposit was split"
+    );
     assert_eq!(record.positions.paid.0, contract.used);
     assert_eq!(record.positions.metered.0, record.positions.paid.0 + record.positions.written_off.0, "M = Z + W");
     assert_eq!(record.positions.written_off.0 > 0, record.write_off.is_some());
-    End { positions: record.positions, write_off: record.write_off, claims: contract.claims.clone(), refusals: chain.refusals, operator: host.operator, troubles }
+    End {
+        positions: record.positions,
+        write_off: record.write_off,
+        claims: contract.claims.clone(),
+        refusals: chain.refusals,
+        operator: host.operator,
+        troubles,
+    }
 }
 
 /// How often something was reached, to show that the cases are not idle.
@@ -294,6 +313,9 @@ fn a_job_always_ends_paid_and_explained_whatever_goes_wrong() {
     if let Err(error) = result {
         panic!("{error}");
     }
-    let troubles = ["reorganisation", "close taken back", "pool dropped", "crash", "slow prover", "out of gas"].map(|name| format!("{name} under a transaction"));
-    seen.expect(&[&["tokens", "claims", "tails below the minimum", "several claims"], &troubles.each_ref().map(String::as_str)[..]].concat());
+    let troubles = ["reorganisation", "close taken back", "pool dropped", "crash", "slow prover", "out of gas"]
+        .map(|name| format!("{name} under a transaction"));
+    seen.expect(
+        &[&["tokens", "claims", "tails below the minimum", "several claims"], &troubles.each_ref().map(String::as_str)[..]].concat(),
+    );
 }

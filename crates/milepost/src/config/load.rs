@@ -27,7 +27,9 @@ pub(crate) enum Error {
         hint: String,
     },
     /// A secret in the configuration file.
-    #[error("keys.submitter must not stand in a file that is also a configuration: put it into a file of its own (keys.submitter_file) or into HOST_PRIVATE_KEY")]
+    #[error(
+        "keys.submitter must not stand in a file that is also a configuration: put it into a file of its own (keys.submitter_file) or into HOST_PRIVATE_KEY"
+    )]
     SecretInFile,
 }
 
@@ -70,7 +72,10 @@ pub(crate) fn load(
                 continue;
             }
             let Some((section, key)) = rest.split_once("__") else {
-                return Err(Error::UnknownVariable { name, hint: "settings are named MILEPOST_SECTION__KEY, as in MILEPOST_NODE__LISTEN".to_owned() });
+                return Err(Error::UnknownVariable {
+                    name,
+                    hint: "settings are named MILEPOST_SECTION__KEY, as in MILEPOST_NODE__LISTEN".to_owned(),
+                });
             };
             own.push((format!("{}.{}", section.to_lowercase(), key.to_lowercase()), value));
         }

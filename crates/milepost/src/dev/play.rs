@@ -157,7 +157,9 @@ fn observe(show: &mut Show, event: Event<'_>) -> u64 {
             show.text(text);
             return seq.0 + ids.len() as u64;
         }
-        Event::Sealed(checkpoint) => show.note(&format!("checkpoint {} sealed: {} tokens, head {}", checkpoint.number, checkpoint.count, checkpoint.head)),
+        Event::Sealed(checkpoint) => {
+            show.note(&format!("checkpoint {} sealed: {} tokens, head {}", checkpoint.number, checkpoint.count, checkpoint.head))
+        }
         Event::Receipt(_) | Event::Reconnecting { .. } => {}
     }
     0

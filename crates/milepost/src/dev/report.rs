@@ -25,7 +25,8 @@ pub(super) async fn write(stage: &Stage, played: &Played) -> Result<PathBuf, Err
         let receipt = format!("receipt-{name}.bin");
         let bytes = fetch_bytes(stage, &format!("/v1/proofs/{name}")).await?;
         std::fs::write(stage.out.join(&receipt), bytes).map_err(|source| Error::Io { what: "write a receipt".to_owned(), source })?;
-        let (tx, gas) = landing(stage, claim["first_seq"].as_u64().unwrap_or_default(), claim["count"].as_u64().unwrap_or_default()).await?;
+        let (tx, gas) =
+            landing(stage, claim["first_seq"].as_u64().unwrap_or_default(), claim["count"].as_u64().unwrap_or_default()).await?;
         claims.push(json!({
             "claim": name,
             "first_seq": claim["first_seq"],

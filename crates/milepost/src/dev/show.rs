@@ -20,7 +20,9 @@ pub(super) struct Show {
 impl Show {
     pub(super) fn new(tour: bool) -> Self {
         if tour {
-            println!("TOUR: scripted engine (no model), MOCK proofs (no proof at all), in-memory store (nothing survives). `make demo` plays it with real parts.\n");
+            println!(
+                "TOUR: scripted engine (no model), MOCK proofs (no proof at all), in-memory store (nothing survives). `make demo` plays it with real parts.\n"
+            );
         }
         let now = Instant::now();
         Self { begin: now, stage: now, streaming: false }

@@ -8,9 +8,9 @@ use milepost_statement::{Address, Digest};
 use milepost_test_support::{ChainOptions, DeployOptions, Deployment, DevChain, Mining};
 use sha2::{Digest as _, Sha256};
 
+use super::Error;
 use super::node::{Node, Settings};
 use super::show::Show;
-use super::Error;
 use crate::build_info::build_info;
 use crate::cli::DevArgs;
 
@@ -73,7 +73,8 @@ impl Stage {
 
         show.begin("host: milepost serve, a process of its own");
         let config = out.join("milepost.toml");
-        std::fs::write(&config, host_config(args.tour, port, &out, &chain, &contracts, &model)).map_err(|source| io("write the host's configuration", source))?;
+        std::fs::write(&config, host_config(args.tour, port, &out, &chain, &contracts, &model))
+            .map_err(|source| io("write the host's configuration", source))?;
         let submitter = format!("0x{}", hex::encode(contracts.actors.submitter.key));
         let node = Node::start(Settings { config, submitter, log: out.join("host.log"), port }).await?;
         show.done(&format!("{url}, model {}", model.name));

@@ -12,7 +12,8 @@ pub(super) fn open(model: &Model) -> Result<Arc<dyn Engine>, Error> {
     match model.engine {
         EngineKind::Scripted => {
             tracing::warn!(event = "scripted_engine", "model.engine = \"scripted\": no model, fixed text; for tours and tests only");
-            let options = scripted::Options { tokens_per_second: model.scripted_rate, answer_tokens: model.scripted_tokens, ..Default::default() };
+            let options =
+                scripted::Options { tokens_per_second: model.scripted_rate, answer_tokens: model.scripted_tokens, ..Default::default() };
             Ok(Arc::new(ScriptedEngine::new(options)?))
         }
         EngineKind::Llama => llama(model),

@@ -11,7 +11,9 @@ use crate::config::Keys;
 /// The submitter's key, as a transaction signer and as bytes for the receipts' signer.
 pub(crate) fn read_key(keys: &Keys) -> Result<(SubmitterKey, Zeroizing<[u8; 32]>), Error> {
     let text = match (&keys.submitter, &keys.submitter_file) {
-        (Some(_), Some(_)) => return Err(Error::Key("both HOST_PRIVATE_KEY and keys.submitter_file are set: which one is meant? unset one".to_owned())),
+        (Some(_), Some(_)) => {
+            return Err(Error::Key("both HOST_PRIVATE_KEY and keys.submitter_file are set: which one is meant? unset one".to_owned()));
+        }
         (Some(secret), None) => Zeroizing::new(secret.expose().to_owned()),
         (None, Some(file)) => {
             let wrong = |why: String| Error::Key(format!("keys.submitter_file {}: {why}", file.display()));

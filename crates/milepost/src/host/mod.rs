@@ -84,8 +84,7 @@ pub(crate) async fn serve(config: Config, warnings: Vec<String>) -> Result<(), E
     let build = build_info();
     announce(&config, &build, &warnings);
     config.gateway.check().map_err(Error::Doors)?;
-    let listener =
-        milepost_gateway::bind(config.node.listen).map_err(|source| Error::Listen { address: config.node.listen, source })?;
+    let listener = milepost_gateway::bind(config.node.listen).map_err(|source| Error::Listen { address: config.node.listen, source })?;
 
     let db = open_ledger(&config)?;
     let engine = engine::open(&config.model)?;
@@ -123,8 +122,11 @@ pub(crate) async fn serve(config: Config, warnings: Vec<String>) -> Result<(), E
     let metrics = metrics_exporter_prometheus::PrometheusBuilder::new()
         .install_recorder()
         .map_err(|error| Error::Doors(format!("metrics: {error}")))?;
-    metrics::gauge!("milepost_build_info", "version" => build.version, "commit" => build.commit, "image_id" => build.image_id.clone()).set(1.0);
-    let jobs = settling.as_ref().map(|handle| Arc::new(terms::ChainJobs::new(handle.chain().clone(), handle.host())) as Arc<dyn milepost_gateway::Jobs>);
+    metrics::gauge!("milepost_build_info", "version" => build.version, "commit" => build.commit, "image_id" => build.image_id.clone())
+        .set(1.0);
+    let jobs = settling
+        .as_ref()
+        .map(|handle| Arc::new(terms::ChainJobs::new(handle.chain().clone(), handle.host())) as Arc<dyn milepost_gateway::Jobs>);
     let host = Host::new(
         gateway,
         Deps {
@@ -167,7 +169,9 @@ pub(crate) async fn serve(config: Config, warnings: Vec<String>) -> Result<(), E
         },
     };
     drop(log_settler);
-    if outcome.is_ok() && let Some(handle) = settling {
+    if outcome.is_ok()
+        && let Some(handle) = settling
+    {
         handle.stop().await.map_err(|error| Error::Settlement { error })?;
     }
     tracing::info!(event = "stopped", clean = outcome.is_ok(), "stopped");
@@ -210,7 +214,9 @@ fn open_ledger(config: &Config) -> Result<LedgerDb, Error> {
         #[cfg(feature = "rocksdb")]
         StoreKind::Rocksdb => Ok(LedgerDb::open_rocks(&config.node.data.join("ledger"), options)?),
         #[cfg(not(feature = "rocksdb"))]
-        StoreKind::Rocksdb => Err(Error::NotBuilt { what: "RocksDB", instead: "build with the feature rocksdb, or set node.store = \"memory\" for a tour" }),
+        StoreKind::Rocksdb => {
+            Err(Error::NotBuilt { what: "RocksDB", instead: "build with the feature rocksdb, or set node.store = \"memory\" for a tour" })
+        }
     }
 }
 

@@ -32,5 +32,8 @@ fn stark(config: &Config) -> Result<Arc<dyn Prover>, Error> {
 
 #[cfg(not(feature = "stark"))]
 fn stark(_: &Config) -> Result<Arc<dyn Prover>, Error> {
-    Err(Error::NotBuilt { what: "STARK verifier", instead: "build with the feature stark, or set prover.backend = \"mock\" on a dev chain" })
+    Err(Error::NotBuilt {
+        what: "STARK verifier",
+        instead: "build with the feature stark, or set prover.backend = \"mock\" on a dev chain",
+    })
 }

@@ -74,7 +74,8 @@ impl Ground {
             command.arg("--set").arg(format!("{key}={value}"));
         }
         let output = command.output().expect("reconcile runs");
-        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("reconcile: {error}: {}", String::from_utf8_lossy(&output.stderr)))
+        serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|error| panic!("reconcile: {error}: {}", String::from_utf8_lossy(&output.stderr)))
     }
 
     /// Waits until the books are clean; answers them.
