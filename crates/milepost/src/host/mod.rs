@@ -53,6 +53,7 @@ pub(crate) enum Error {
     #[error("{0}")]
     Key(String),
     /// Something that this build does not have.
+    #[cfg(not(all(feature = "rocksdb", feature = "llama", feature = "stark")))]
     #[error("this build has no {what}: {instead}")]
     NotBuilt {
         /// What.
@@ -87,7 +88,11 @@ pub(crate) async fn serve(config: Config, warnings: Vec<String>) -> Result<(), E
     let listener = milepost_gateway::bind(config.node.listen).map_err(|source| Error::Listen { address: config.node.listen, source })?;
 
     let db = open_ledger(&config)?;
-    let engine = engine::open(&config.model)?;
+    // Reading and hashing a model file takes seconds and more: not on an async thread.
+    let model = config.model.clone();
+    let engine = tokio::task::spawn_blocking(move || engine::open(&model))
+        .await
+        .map_err(|panic| Error::Ended { part: "loading the model", reason: panic.to_string() })??;
     tracing::info!(
         event = "model_loaded",
         model = engine.model().name,
