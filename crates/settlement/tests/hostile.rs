@@ -28,3 +28,35 @@ async fn a_job_that_pays_less_than_the_host_asks_is_not_served() -> Done {
     assert!(matches!(refused, Err(Error::Price { asked: None, .. })), "{refused:?}");
     Ok(())
 }
+
+/// The doors keep vouchers with v of 27 or 28: the contract knows no other form.
+#[tokio::test]
+async fn the_contract_takes_a_voucher_in_one_form_alone() -> Done {
+    use milepost_ledger::{AccountId, Event, TokenCount};
+    use milepost_statement::{Domain, SigningKey, Voucher};
+    let world = World::new().await?;
+    let settlement = world.start().await?;
+    let depositor = SigningKey::from_bytes(&world.deployed.actors.depositor.key.0).expect("a key");
+    for (less, claimed) in [(0, vec![200]), (27, vec![])] {
+        let options = SessionOptions { voucher_signer: world.deployed.actors.depositor.address, ..SessionOptions::default() };
+        let job = world.session(options).await?;
+        world.generate(job, 200).await?;
+        let (tokens, domain) = (TokenCount(200), Domain { chain_id: world.config.chain_id, marketplace: world.config.marketplace });
+        let mut signature = depositor.sign(&Voucher { job_id: job, tokens }.digest(&domain)).to_vec();
+        signature[64] -= less;
+        world.db.apply(vec![Event::Voucher { account: AccountId::Job(job), tokens, signature }]).await?;
+        if claimed.is_empty() {
+            common::eventually("refused", || {
+                let status = settlement.status();
+                let trouble = format!("{:?}", status.trouble);
+                if trouble.contains("WrongVoucherSignature") { Ok(()) } else { Err(trouble) }
+            })
+            .await;
+        } else {
+            world.until(job, "final", |record| record.positions.finalized.0 == 200).await;
+        }
+        assert_eq!(world.claimed(job).await?, claimed);
+    }
+    settlement.stop().await?;
+    Ok(())
+}
