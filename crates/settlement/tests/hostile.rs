@@ -2,10 +2,15 @@
 
 mod common;
 
+use std::sync::{Arc, Mutex};
+
 use common::{Done, World};
 use milepost_ledger::JobId;
-use milepost_settlement::{Chain, Error};
+use milepost_prover::{BoxFuture, Proof, ProofRequest, Prover};
+use milepost_settlement::{Chain, Deps, Error, Settlement};
+use milepost_statement::ProofKind;
 use milepost_test_support::{DeployOptions, SessionOptions};
+use tokio::sync::Semaphore;
 
 /// The contract takes any price that a depositor writes into the terms.
 #[tokio::test]
@@ -56,6 +61,68 @@ async fn the_contract_takes_a_voucher_in_one_form_alone() -> Done {
             world.until(job, "final", |record| record.positions.finalized.0 == 200).await;
         }
         assert_eq!(world.claimed(job).await?, claimed);
+    }
+    settlement.stop().await?;
+    Ok(())
+}
+
+/// A prover that works off its queue one by one, each when it is let, and remembers the order.
+struct Turnstile {
+    inner: Arc<dyn Prover>,
+    turn: Semaphore,
+    let_through: Semaphore,
+    order: Mutex<Vec<JobId>>,
+}
+
+impl Prover for Turnstile {
+    fn prove(&self, request: ProofRequest) -> BoxFuture<'_, Result<Proof, milepost_prover::Error>> {
+        Box::pin(async move {
+            let _turn = self.turn.acquire().await.expect("never closed");
+            self.let_through.acquire().await.expect("never closed").forget();
+            self.order.lock().expect("unpoisoned").push(request.statement.job_id);
+            self.inner.prove(request).await
+        })
+    }
+
+    fn kind(&self) -> ProofKind {
+        self.inner.kind()
+    }
+
+    fn fingerprint(&self) -> BoxFuture<'_, Result<Option<String>, milepost_prover::Error>> {
+        self.inner.fingerprint()
+    }
+}
+
+/// Jobs that run on and on, with lower numbers, must not keep the prover from one whose closing window runs out.
+#[tokio::test]
+async fn a_job_whose_window_runs_out_is_proven_before_those_that_have_time() -> Done {
+    const RUNNING: usize = 20;
+    let world = World::new().await?;
+    let prover =
+        Arc::new(Turnstile { inner: world.mock(), turn: Semaphore::new(1), let_through: Semaphore::new(0), order: Mutex::default() });
+    let deps = Deps { prover: prover.clone(), ..world.deps() };
+    let settlement = Settlement::start(world.config.clone(), deps).await?;
+    let mut running = Vec::new();
+    for _ in 0..RUNNING {
+        let job = world.session(SessionOptions::default()).await?;
+        world.generate(job, 100).await?;
+        running.push(job);
+    }
+    let closing = world.session(SessionOptions::default()).await?;
+    world.generate(closing, 100).await?;
+    for job in running.iter().chain([&closing]) {
+        world.until(*job, "planned", |record| record.claim.is_some()).await;
+    }
+    world.deployed.depositor_closes(&world.chain, closing.0).await?;
+    world.until(closing, "closing", |record| record.claim_until.is_some()).await;
+    // One is being proven, one may wait behind it; then it is the closing one's turn.
+    prover.let_through.add_permits(3);
+    world.until(closing, "proven", |record| record.positions.proven.0 == 100).await;
+    assert_eq!(prover.order.lock().expect("unpoisoned").iter().position(|job| *job == closing), Some(2));
+    prover.let_through.add_permits(RUNNING);
+    world.until_paid(closing).await;
+    for job in running {
+        world.until(job, "final", |record| record.positions.finalized.0 == 100).await;
     }
     settlement.stop().await?;
     Ok(())

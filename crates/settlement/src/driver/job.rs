@@ -179,9 +179,10 @@ impl Driver {
         Ok(Go::Enough)
     }
 
-    /// Times at which the job is to be looked at even if nothing is heard of it.
+    /// Times at which the job is to be looked at even if nothing is heard of it, and when its claims must have landed.
     fn set_alarms(&mut self, job: JobId, record: &AccountRecord, view: &ChainView) {
         let Some(terms) = &record.terms else { return };
+        self.deadlines.extend(record.deadline().map(|deadline| (job, deadline)));
         let before = |time: milepost_ledger::UnixSeconds| milepost_ledger::UnixSeconds(time.0.saturating_sub(self.config.claim_seconds));
         let mut times = Vec::new();
         match view.status {
