@@ -127,3 +127,23 @@ async fn a_job_whose_window_runs_out_is_proven_before_those_that_have_time() -> 
     settlement.stop().await?;
     Ok(())
 }
+
+/// Job numbers are given out in order: after a reorganisation the same number may be somebody else's. Without salts both sessions
+/// begin with the same head, so that the contract would take the claim.
+#[tokio::test]
+async fn what_one_session_generated_is_never_claimed_from_another_that_got_its_number() -> Done {
+    let world = World::new().await?;
+    let job = world.session(SessionOptions::default()).await?;
+    world.generate(job, 100).await?;
+    // The funding and its approval are taken back; another session is first this time.
+    world.chain.reorg(2).await?;
+    let other = SessionOptions { deposit: 5_000_000, ..SessionOptions::default() };
+    assert_eq!(world.deployed.create_session(&world.chain, other).await?, job.0, "it has the same number");
+    let settlement = world.start().await?;
+    let record = world.until(job, "stopped", |record| record.halted.is_some() || record.positions.landed.0 > 0).await;
+    assert!(world.claimed(job).await?.is_empty(), "claimed from another's deposit");
+    assert!(record.halted.unwrap_or_default().contains("another session"));
+    assert!(world.txs(job).is_empty(), "nothing was signed");
+    settlement.stop().await?;
+    Ok(())
+}

@@ -96,18 +96,19 @@ impl Chain {
         })
     }
 
-    /// What the planner needs to know of a job, read at one block.
-    pub(crate) async fn view(&self, job: JobId, head: &Head) -> Result<ChainView, Error> {
+    /// What the planner needs to know of a job, and what it was funded with, read at one block.
+    pub(crate) async fn view(&self, job: JobId, head: &Head) -> Result<(ChainView, Terms), Error> {
         let found = self.job_at(job, at(&head.block)).await?.ok_or(Error::UnknownJob(job))?;
         self.cache_terms(job, &found.terms);
-        Ok(ChainView {
+        let view = ChainView {
             block: head.block,
             time: head.next_time,
             status: found.status,
             used: found.used,
             head: found.head,
             closed_to_claims: found.closed_to_claims,
-        })
+        };
+        Ok((view, found.terms))
     }
 
     /// The terms of a job, cached: they never change. `None` if there is no such job.
