@@ -123,6 +123,7 @@ impl Host {
             Some(record) => record,
             None => self.open_job(job, salt.unwrap_or_default(), model).await?,
         };
+        self.check_mode(job, &record)?;
         if let Some(salt) = salt
             && record.terms.is_some()
             && salt != record.salt
@@ -136,6 +137,16 @@ impl Host {
             return Err(Error::WrongModel { job, asked });
         }
         Ok(Resolved { id, session: self.session(id), unbilled: Self::unbilled_reason(&record), ephemeral: false })
+    }
+
+    /// Whether the account was opened in the mode that the host runs in. In log mode anybody may name a job, so a funded one is not
+    /// served there; and one that anybody opened there has no terms, and would be served for nothing for good.
+    fn check_mode(&self, job: JobId, record: &AccountRecord) -> Result<(), Error> {
+        match (record.terms.is_some(), self.jobs.is_some()) {
+            (true, false) => Err(Error::OtherMode { job, opened: "on a chain", runs: "in log mode" }),
+            (false, true) => Err(Error::OtherMode { job, opened: "in log mode", runs: "on a chain" }),
+            _ => Ok(()),
+        }
     }
 
     /// The terms of a job; `None` in log mode.

@@ -61,6 +61,18 @@ pub enum Error {
         /// What was asked for.
         asked: String,
     },
+    /// The job's account belongs to the other mode.
+    #[error(
+        "job {job} was opened {opened}, this host now runs {runs}: it cannot be served here. Ask the operator, or fund another session"
+    )]
+    OtherMode {
+        /// The job.
+        job: JobId,
+        /// Where its account was opened.
+        opened: &'static str,
+        /// Where the host runs.
+        runs: &'static str,
+    },
     /// The prompt leaves no room.
     #[error("the prompt has {prompt_tokens} tokens, the context of this model holds {context_window_size}; shorten the prompt")]
     TokenLimitExceeded {
@@ -262,6 +274,7 @@ impl Error {
             Self::MethodNotAllowed { .. } => Class("method_not_allowed", "METHOD_NOT_ALLOWED", S::METHOD_NOT_ALLOWED),
             Self::Cancelled => Class("cancelled", "CANCELLED", S::REQUEST_TIMEOUT),
             Self::WrongModel { .. } => Class("wrong_model", "WRONG_MODEL", S::CONFLICT),
+            Self::OtherMode { .. } => Class("other_mode", "OTHER_MODE", S::CONFLICT),
             Self::SessionOver { .. } => Class("session_over", "SESSION_OVER", S::CONFLICT),
             Self::RequestConflict { .. } => Class("request_conflict", "REQUEST_CONFLICT", S::CONFLICT),
             Self::Busy { .. } => Class("busy", "BUSY", S::CONFLICT),

@@ -27,6 +27,9 @@ use crate::turn::run::Run;
 const TOKEN_SECRET: &str = "gateway/token-secret";
 const TOKEN_EPOCH: &str = "gateway/token-epoch";
 
+/// Chain id of local development chains, whose money is worth nothing.
+const DEV_CHAIN: u64 = 31_337;
+
 /// How often an id may turn out to be answered between looking and starting. Twice would already need two finished turns.
 const MAX_SUPERSEDED: usize = 4;
 
@@ -76,6 +79,13 @@ impl Host {
         let auth = config.auth.unwrap_or(if deps.jobs.is_some() { AuthMode::Depositor } else { AuthMode::Open });
         if auth == AuthMode::Depositor && deps.jobs.is_none() {
             return Err(wrong("auth = depositor needs a chain: without one a job has no depositor. Use auth = open in log mode".into()));
+        }
+        if auth == AuthMode::Open && deps.jobs.is_some() && config.chain_id != DEV_CHAIN {
+            let chain = config.chain_id;
+            return Err(wrong(format!(
+                "auth = open lets anybody spend and end every job: it is for log mode and dev chains ({DEV_CHAIN}), not for chain {chain}. \
+                 Use auth = depositor, or legacy for old clients"
+            )));
         }
         let keys = keys(&deps.db).await?;
         Ok(Arc::new(Self {

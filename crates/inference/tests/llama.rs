@@ -63,8 +63,7 @@ fn text(tokens: &[Sampled]) -> String {
 #[test]
 fn the_digest_is_the_published_one() {
     let engine = engine();
-    let hex: String = engine.model().digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(hex, test_model::SHA256, "this is not the file that scripts/bootstrap fetches");
+    assert_eq!(hex::encode(engine.model().digest), test_model::SHA256, "this is not the file that scripts/bootstrap fetches");
     assert_eq!((engine.model().context_tokens, engine.model().vocabulary), (1024, 49_152));
     assert_eq!(engine.model().name, "SmolLM2-135M-Instruct.Q4_1");
 }

@@ -53,11 +53,15 @@ fn rolling_back_any_run_of_events_restores_the_ledger_exactly() {
     for from in 0..life.len() {
         let mut desk = Desk::new(terms(500), 100);
         desk.meter(120);
-        life[..from].iter().for_each(|event| drop(desk.ok(event.clone())));
+        for event in &life[..from] {
+            drop(desk.ok(event.clone()));
+        }
         for to in from..=life.len() {
             let (before, events) = (desk.ledger.clone(), &life[from..to]);
             let savepoint = desk.ledger.savepoint(events);
-            events.iter().for_each(|event| drop(desk.ok(event.clone())));
+            for event in events {
+                drop(desk.ok(event.clone()));
+            }
             assert!(to != from + 1 || desk.ledger != before, "event {from} changed nothing, so that undoing it shows nothing");
             desk.ledger.roll_back(savepoint);
             assert!(desk.ledger == before, "{from}..{to} left a trace");

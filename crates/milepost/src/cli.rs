@@ -38,7 +38,7 @@ pub(crate) enum Command {
     Dev(DevArgs),
     /// The paying client.
     #[command(subcommand)]
-    Client(ClientCommand),
+    Client(Box<ClientCommand>),
     /// Why money does or does not move for a job, question by question.
     Why {
         /// The job's number.

@@ -37,7 +37,7 @@ async fn run(cli: Cli) -> ExitCode {
             Err(error) => Err(error.to_string()),
         },
         Command::Dev(args) => dev::run(&args).await.map_err(|error| error.to_string()),
-        Command::Client(command) => client::run(command, common.json).await.map(|()| ExitCode::SUCCESS),
+        Command::Client(command) => client::run(*command, common.json).await.map(|()| ExitCode::SUCCESS),
         Command::Why { job } => match configured() {
             Ok((config, _)) => inspect::why(&config, job, common.json).await,
             Err(error) => Err(error.to_string()),

@@ -6,6 +6,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::Node;
@@ -23,32 +24,42 @@ const THOROUGH_KILLS: usize = 50;
 const HITS: usize = 3;
 /// A thorough run goes on past its number for states not hit often enough, but not for ever.
 const MOST_KILLS: usize = 400;
-/// Longest wait for a chosen state; a session passes through all of them in less.
+/// Longest wait for a chosen state; a session without kills passes through all of them in less.
 const STATE_LIMIT: Duration = Duration::from_secs(12);
+/// How often the reaper looks whether a chosen instant has come.
+const LOOK: Duration = Duration::from_millis(2);
+/// Accounts of the clients, which live one session after another side by side.
+const CLIENTS: [u32; 3] = [3, 6, 7];
 
-/// The states of request, seal, proof and claim, by the log event that tells of each.
-const STATES: &[&str] = &[
-    "turn_started",
-    "tokens_tracked",
-    "checkpoint_triggered",
-    "turn_ended",
-    "claim_planned",
-    "proof_started",
-    "proof_done",
-    "tx_signed",
-    "tx_sent",
-    "tx_included",
-    "tx_final",
-    "claim_final",
-    "session_ending",
+/// The states of request, seal, proof, claim and session, each by the log event that tells of it. Something is in a state until the
+/// next event of its own kind.
+const STATES: &[&[&str]] = &[
+    &["turn_started", "tokens_tracked", "turn_ended"],
+    &["checkpoint_triggered"],
+    &["claim_planned", "proof_started", "proof_made"],
+    &["tx_signed", "tx_sent", "tx_included", "tx_final", "claim_final"],
+    &["session_ended", "closing_seen", "session_paid"],
 ];
+
+/// The state that a node died in: the one aimed at, if nothing of its kind came after it, else the last one logged.
+fn state(log: &[serde_json::Value], aim: Option<&'static str>) -> &'static str {
+    let last = |kind: &[&'static str]| {
+        let named = |event: &serde_json::Value| kind.iter().find(|name| event["event"] == **name).copied();
+        log.iter().rev().find_map(named)
+    };
+    let of_its_kind = STATES.iter().find(|kind| aim.is_some_and(|aim| kind.contains(&aim)));
+    match of_its_kind.and_then(|kind| last(kind)) {
+        Some(name) if Some(name) == aim => name,
+        _ => last(&STATES.concat()).unwrap_or("idle"),
+    }
+}
 
 /// The node, taken away while it is dead.
 type Shared = Arc<Mutex<Option<Node>>>;
 
 /// A paid session through whatever happens to the node: funded, two turns, closed, paid.
-async fn session(ground: &Ground, number: usize, file: &Path) -> u64 {
-    let mut session = ground.open(file).await;
+async fn session(ground: &Ground, account: u32, number: usize, file: &Path) -> u64 {
+    let mut session = ground.open_by(account, file).await;
     while let Err(error) = session.authenticate(None).await {
         assert!(matches!(error, milepost_client::Error::HostUnreachable { .. }), "session {number}: {error}");
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -65,39 +76,59 @@ async fn session(ground: &Ground, number: usize, file: &Path) -> u64 {
     held
 }
 
+/// One session after another until there are no more kills; answers how many there were and their tokens.
+async fn client(ground: Arc<Ground>, account: u32, over: Arc<AtomicBool>) -> (usize, u64) {
+    let files = tempfile::tempdir().expect("a folder");
+    let (mut sessions, mut tokens) = (0, 0);
+    while !over.load(Ordering::Relaxed) {
+        tokens += session(&ground, account, sessions, &files.path().join(format!("session-{sessions}.json"))).await;
+        sessions += 1;
+    }
+    (sessions, tokens)
+}
+
 /// Kills the node at chosen and at random instants until told to stop, starting it again each time; answers what was hit.
-async fn reap(ground: Arc<Ground>, node: Shared, wanted: usize, seed: u64) -> BTreeMap<String, usize> {
+async fn reap(ground: Arc<Ground>, node: Shared, wanted: usize, seed: u64) -> BTreeMap<&'static str, usize> {
     let mut random = StdRng::seed_from_u64(seed);
-    let mut hits: BTreeMap<String, usize> = BTreeMap::new();
+    let mut hits: BTreeMap<&'static str, usize> = BTreeMap::new();
     let thorough = wanted >= THOROUGH_KILLS;
     for kill in 0..MOST_KILLS {
-        let lacking: Vec<_> = STATES.iter().filter(|state| hits.get(**state).copied().unwrap_or(0) < HITS).collect();
+        let lacking: Vec<_> = STATES.concat().into_iter().filter(|state| hits.get(*state).copied().unwrap_or(0) < HITS).collect();
         if kill >= wanted && (!thorough || lacking.is_empty()) {
             break;
         }
+        let mut aim = None;
         // Half of the kills aim at a state that still lacks hits, the others fall anywhere.
         if random.random_bool(0.5) && !lacking.is_empty() {
-            let aim = *lacking[random.random_range(0..lacking.len())];
+            let chosen = lacking[random.random_range(0..lacking.len())];
+            aim = Some(chosen);
+            if let Some(node) = node.lock().await.as_ref() {
+                node.kill_at(chosen);
+            }
             let begin = tokio::time::Instant::now();
-            while begin.elapsed() < STATE_LIMIT {
-                let reached = node.lock().await.as_ref().is_some_and(|node| node.log().iter().any(|event| event["event"] == *aim));
-                if reached {
-                    break;
-                }
-                tokio::time::sleep(Duration::from_millis(1)).await;
+            while begin.elapsed() < STATE_LIMIT && !node.lock().await.as_mut().is_none_or(Node::has_ended) {
+                tokio::time::sleep(LOOK).await;
             }
         } else {
             tokio::time::sleep(Duration::from_millis(random.random_range(50..2_500))).await;
         }
         let Some(victim) = node.lock().await.take() else { break };
-        let log = victim.kill_and_read();
-        let state = log.iter().rev().filter_map(|event| event["event"].as_str()).find(|name| STATES.contains(name)).unwrap_or("idle");
-        *hits.entry(state.to_owned()).or_default() += 1;
+        let state = state(&victim.kill_and_read(), aim);
+        *hits.entry(state).or_default() += 1;
+        println!("kill {kill} at {state}");
         let again = Arc::clone(&ground);
         let started = tokio::task::spawn_blocking(move || again.start()).await.expect("started");
         *node.lock().await = Some(started);
     }
     hits
+}
+
+#[test]
+fn every_state_is_an_event_that_the_page_of_logs_lists() {
+    let page = include_str!("../../../docs/logs.md");
+    for state in STATES.concat() {
+        assert!(page.contains(&format!("`{state}`")), "{state} is no event");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -106,20 +137,26 @@ async fn a_node_killed_at_any_instant_loses_nothing_and_is_paid_once() {
     let seed = std::env::var("MILEPOST_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
     let ground = Arc::new(Ground::new(&[("model.scripted_rate", "150"), ("chain.claim_tokens", "100")]).await);
     let node: Shared = Arc::new(Mutex::new(Some(ground.start())));
-    let mut reaper = tokio::spawn(reap(Arc::clone(&ground), Arc::clone(&node), wanted, seed));
-    let files = tempfile::tempdir().expect("a folder");
-    let (mut sessions, mut tokens) = (0, 0);
-    while !reaper.is_finished() {
-        tokens += session(&ground, sessions, &files.path().join(format!("session-{sessions}.json"))).await;
-        sessions += 1;
+    let over = Arc::new(AtomicBool::new(false));
+    let mut clients = tokio::task::JoinSet::new();
+    for account in CLIENTS {
+        ground.endow(account).await;
+        clients.spawn(client(Arc::clone(&ground), account, Arc::clone(&over)));
     }
-    let hits = (&mut reaper).await.expect("the reaper ends well");
+    let mut reaper = tokio::spawn(reap(Arc::clone(&ground), Arc::clone(&node), wanted, seed));
+    let hits = tokio::select! {
+        hits = &mut reaper => hits.expect("the reaper ends well"),
+        early = clients.join_next() => panic!("a client ended before the kills did: {early:?}"),
+    };
+    over.store(true, Ordering::Relaxed);
+    let ended = clients.join_all().await;
+    let (sessions, tokens) = ended.iter().fold((0, 0), |(sessions, tokens), client| (sessions + client.0, tokens + client.1));
     let kills: usize = hits.values().sum();
     println!("{kills} kills (seed {seed}), {sessions} sessions, {tokens} tokens, each paid once; hit: {hits:?}");
     assert!(kills >= wanted, "{kills} of {wanted} kills");
     if wanted >= THOROUGH_KILLS {
-        for state in STATES {
-            assert!(hits.get(*state).copied().unwrap_or(0) >= HITS, "state {state} was hit less than {HITS} times: {hits:?}");
+        for state in STATES.concat() {
+            assert!(hits.get(state).copied().unwrap_or(0) >= HITS, "state {state} was hit less than {HITS} times: {hits:?}");
         }
     }
 

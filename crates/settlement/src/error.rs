@@ -1,6 +1,6 @@
 //! What can go wrong on the way to the money. Each error has a code that stays, and says what to do.
 
-use milepost_ledger::{Address, ChainId, JobId};
+use milepost_ledger::{Address, ChainId, JobId, TokenAmount};
 
 /// A failure of settlement.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -140,6 +140,18 @@ pub enum Error {
         /// Where it stands.
         status: &'static str,
     },
+    /// The job pays less than the host asks, or in a token that the host does not take.
+    #[error("[MP-S-027] job {job} pays {paid} per token of {token}, this host asks {}", asked.map_or_else(|| "for another token".to_owned(), |asked| asked.to_string()))]
+    Price {
+        /// The job.
+        job: JobId,
+        /// Payment token.
+        token: Address,
+        /// The job's price per token.
+        paid: TokenAmount,
+        /// The registry's price for its model and payment token, if the host has one.
+        asked: Option<TokenAmount>,
+    },
     /// The job's claims are not in this ledger.
     #[error("[MP-S-016] job {job} has {used} tokens claimed that this ledger does not know")]
     ChainAhead {
@@ -217,6 +229,7 @@ impl Error {
             Self::AnotherHost { .. } => "MP-S-013",
             Self::VerifierDemanded { .. } => "MP-S-014",
             Self::NotActive { .. } => "MP-S-015",
+            Self::Price { .. } => "MP-S-027",
             Self::ChainAhead { .. } => "MP-S-016",
             Self::Payout { .. } => "MP-S-017",
             Self::FeeCeiling { .. } => "MP-S-019",
@@ -248,6 +261,9 @@ impl Error {
             Self::AnotherHost { .. } => "the client must send this job to its own host",
             Self::VerifierDemanded { .. } => "the client must fund a session without a verifier",
             Self::NotActive { .. } => "the client must fund a new session",
+            Self::Price { .. } => {
+                "the client must fund a session at the host's price; the host sets it by HostRegistry.setPrice(model, token, price)"
+            }
             Self::ChainAhead { .. } => {
                 "the database is older than the chain, or another copy of this host runs: restore the newest backup, stop the other copy"
             }

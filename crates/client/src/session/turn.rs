@@ -226,6 +226,13 @@ impl Session {
         text: &mut String,
         observer: &mut Observer<'_>,
     ) -> Result<Step, Error> {
+        // Every token that is kept is countersigned and so paid for: without this bound a host could stream the deposit away.
+        if let Some(active) = &self.record().active {
+            let asked = TokenCount(u64::from(active.request.max_tokens));
+            if at.checked_add(TokenCount(ids.len() as u64)).is_none_or(|end| end > active.start + asked) {
+                return Err(self.stop(transcript::Error::NotAskedFor { asked }));
+            }
+        }
         let before = self.transcript.end();
         let received = self.transcript.receive(at, ids);
         let new = received.map_err(|error| self.stop(error))?;

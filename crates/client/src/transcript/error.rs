@@ -23,6 +23,12 @@ pub enum Error {
         /// The id that came now.
         got: TokenId,
     },
+    /// More tokens came than the turn asked for.
+    #[error("{asked} tokens were asked for, and further ones came: what nobody asked for is neither kept nor countersigned")]
+    NotAskedFor {
+        /// The turn's `max_tokens`.
+        asked: TokenCount,
+    },
     /// The host counted other than the client.
     #[error("the host counts {host} tokens in this turn, {captured} were received")]
     WrongCount {

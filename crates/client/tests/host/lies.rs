@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use milepost_client::{Error, Session, transcript};
+use milepost_client::file::{ActiveTurn, Door, SessionFile, VoucherState};
+use milepost_client::{ChatRequest, Error, Session, Step, transcript};
+use milepost_statement::{TokenCount, TokenSeq};
 
 use crate::rig::{Rig, Setup, ask, in_time, wallet};
 
@@ -56,4 +58,30 @@ async fn a_changed_head_turns_digest_or_receipt_is_found() {
     assert!(matches!(error, transcript::Error::WrongHead { .. } | transcript::Error::CheckpointChanged { .. }), "{error}");
     let (_, error) = lied_to("\"open_digest\":\"0x", 20).await;
     assert!(matches!(error, transcript::Error::ReceiptOpenDigest { .. }), "{error}");
+}
+
+/// A host that goes on after the last token asked for would be paid for all it likes: the client countersigns what it keeps.
+#[tokio::test]
+async fn tokens_that_nobody_asked_for_are_neither_kept_nor_countersigned() {
+    let mut rig = Rig::start(Setup { allowance: Some(32), ..Setup::default() }).await;
+    let turn = in_time(rig.session.chat_ws(ask("x", 90))).await.expect("an answer");
+    assert_eq!(turn.count, TokenCount(90));
+    // The same client as it was after ten tokens, had it asked for forty: the host sends it eighty more.
+    let path = rig.path.clone();
+    drop(rig.session);
+    let mut file = SessionFile::open(&path).expect("the file of before");
+    file.update(|record| {
+        record.ids.truncate(10);
+        record.turns.clear();
+        let request = ChatRequest { request_id: turn.request_id.clone(), ..ask("x", 40) };
+        record.active = Some(ActiveTurn { request, start: TokenSeq::ZERO, door: Door::Socket });
+        record.voucher = Some(VoucherState { allowance: TokenCount(32), given: TokenCount::ZERO });
+    })
+    .expect("stored");
+    drop(file);
+    let mut session = Session::load(wallet(), &path).await.expect("it loads");
+    let error = in_time(session.resume(&mut |_| Step::Continue)).await.expect_err("it is found out");
+    assert!(matches!(error, Error::Transcript(transcript::Error::NotAskedFor { asked: TokenCount(40) })), "{error}");
+    let record = session.record();
+    assert!(record.ids.len() <= 40 && record.voucher.expect("it countersigns").given.0 <= 40, "{} tokens kept", record.ids.len());
 }

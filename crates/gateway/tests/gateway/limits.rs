@@ -3,7 +3,7 @@
 use milepost_ledger::{TokenAmount, UnixSeconds};
 use serde_json::json;
 
-use crate::node::{Node, START, Setup, ask, bearer, key, terms, vouched, voucher};
+use crate::node::{Node, START, Setup, ask, bearer, key, terms, text, vouched, voucher};
 use crate::socket::{Answer, Socket};
 
 #[tokio::test]
@@ -72,6 +72,26 @@ async fn a_turn_waits_for_the_client_s_voucher_and_goes_on_with_it() {
         }
     }
     assert_eq!((answer.ids.len(), &answer.end["finish_reason"]), (100, &json!("length")));
+}
+
+/// The contract recovers signers by `ecrecover`, which knows v as 27 and 28 alone: a voucher kept with another v would have every
+/// claim that carries it refused.
+#[tokio::test]
+async fn a_voucher_is_kept_in_the_form_that_the_contract_reads() {
+    let node = Node::start(Setup::funded(vouched(30)).answers(None)).await;
+    let token = bearer(&node.token(None).await);
+    let auth = [("authorization", token.as_str())];
+    assert_eq!(node.post_as("/v1/inference", &ask(7, "x", 20), &auth).await.0, 200);
+    for tokens in [10, 20] {
+        let mut signed = voucher(&crate::node::depositor(), tokens);
+        let mut signature = hex::decode(&signed["signature"].as_str().expect("text")[2..]).expect("hexadecimal");
+        let as_the_contract_reads_it = signature.clone();
+        signature[64] -= 27;
+        signed["signature"] = json!(text(&signature));
+        assert_eq!(node.post_as("/v1/session/voucher", &signed, &auth).await.0, 200);
+        let record = node.record(7);
+        assert_eq!((record.voucher.0, record.voucher_signature), (tokens, as_the_contract_reads_it));
+    }
 }
 
 #[tokio::test]

@@ -185,6 +185,10 @@ static TLS: Once = Once::new();
 
 impl Node {
     pub(crate) async fn start(setup: Setup) -> Self {
+        Self::try_start(setup).await.expect("the host starts")
+    }
+
+    pub(crate) async fn try_start(setup: Setup) -> Result<Self, milepost_gateway::Error> {
         TLS.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
         let db =
             LedgerDb::open(Arc::new(setup.store.clone()), milepost_ledger_db::Options { raise_priority: false }).expect("the store opens");
@@ -203,7 +207,7 @@ impl Node {
             metrics: Arc::new(|| "milepost_up 1\n".to_owned()),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
         };
-        let host = Host::new(setup.config, deps).await.expect("the host starts");
+        let host = Host::new(setup.config, deps).await?;
         host.recover().await.expect("recovery");
         let listener = bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
         let address = listener.local_addr().expect("bound");
@@ -212,7 +216,7 @@ impl Node {
             let _ = stopped.await;
         }));
         let http = reqwest::Client::builder().no_proxy().build().expect("a client");
-        Self { host, db, store: setup.store, clock, engine, jobs, http, address, stop: Some(stop), served }
+        Ok(Self { host, db, store: setup.store, clock, engine, jobs, http, address, stop: Some(stop), served })
     }
 
     pub(crate) fn url(&self, path: &str) -> String {

@@ -1,5 +1,6 @@
 //! Who may spend a job, and who may end it.
 
+use milepost_gateway::AuthMode;
 use milepost_ledger::{Phase, Salt, SessionEnd};
 use serde_json::json;
 
@@ -151,4 +152,44 @@ async fn a_depositor_s_idle_session_ends_after_the_socket_s_grace() {
     node.host.sweep().await.expect("swept");
     assert!(matches!(node.record(7).phase, Phase::Ending { reason: SessionEnd::Idle, .. }));
     assert_eq!(node.record(7).positions.sealed.0, 3);
+}
+
+/// A node that lost its chain's settings starts in log mode, where anybody may name a job: not one that has a depositor.
+#[tokio::test]
+async fn a_funded_job_is_not_spent_or_ended_by_its_name_where_the_chain_s_settings_are_gone() {
+    let node = Node::start(Setup::funded(terms())).await;
+    let token = bearer(&node.token(None).await);
+    assert_eq!(node.post_as("/v1/inference", &ask(7, "x", 3), &[("authorization", &token)]).await.0, 200);
+    let store = node.store.crash().reopen();
+    drop(node);
+    let node = Node::start(Setup { store, ..Setup::default() }).await;
+    let (status, refused) = node.post("/v1/inference", &ask(7, "x", 3)).await;
+    assert_eq!((status, &refused["error_type"]), (409, &json!("other_mode")), "a stranger spent a funded job: {refused}");
+    let (status, refused) = node.post("/v1/session", &json!({ "job_id": 7 })).await;
+    assert_eq!((status, &refused["error_type"]), (409, &json!("other_mode")), "a stranger got a token for a funded job: {refused}");
+    assert_eq!((node.metered(7), &node.record(7).phase), (3, &Phase::Open));
+}
+
+/// In log mode anybody opens any number of jobs. None of them may later be served for nothing under the number of a funded one.
+#[tokio::test]
+async fn a_job_that_log_mode_counted_is_not_served_for_nothing_once_a_chain_is_there() {
+    let node = Node::start(Setup::default()).await;
+    assert_eq!(node.post("/v1/inference", &ask(7, "x", 3)).await.1["billed"], json!(false));
+    let (_, opened) = node.post("/v1/session", &json!({ "job_id": 7 })).await;
+    let token = bearer(opened["token"].as_str().expect("a token"));
+    let store = node.store.crash().reopen();
+    drop(node);
+    let node = Node::start(Setup { store, ..Setup::funded(terms()) }).await;
+    let (status, answer) = node.post_as("/v1/inference", &ask(7, "x", 3), &[("authorization", &token)]).await;
+    assert_eq!((status, &answer["error_type"]), (409, &json!("other_mode")), "served for nothing: {answer}");
+    assert_eq!(node.metered(7), 3);
+}
+
+#[tokio::test]
+async fn jobs_of_a_real_chain_are_never_open_to_anybody() {
+    for (chain, starts) in [(84_532, false), (31_337, true)] {
+        let mut setup = Setup::funded(terms());
+        (setup.config.auth, setup.config.chain_id) = (Some(AuthMode::Open), chain);
+        assert_eq!(Node::try_start(setup).await.is_ok(), starts, "chain {chain}");
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs::{File, Metadata};
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
@@ -30,7 +30,14 @@ pub(super) fn stamp(path: &Path) -> Result<Stamp, String> {
 }
 
 /// Digests of this process's life. Only here: whoever may write a cache file could make a host attest another model.
-static KNOWN: Mutex<Option<HashMap<Stamp, [u8; 32]>>> = Mutex::new(None);
+static KNOWN: Mutex<Option<Known>> = Mutex::new(None);
+
+type Known = HashMap<Stamp, [u8; 32]>;
+
+/// The map is whole after every call, so a panic elsewhere while it was held does not matter.
+fn known() -> MutexGuard<'static, Option<Known>> {
+    KNOWN.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Digest of a GGUF file and the state it was in.
 pub(super) fn of_model(path: &Path) -> Result<([u8; 32], Stamp), String> {
@@ -40,11 +47,8 @@ pub(super) fn of_model(path: &Path) -> Result<([u8; 32], Stamp), String> {
         return Err("it is not a file; give the path of a GGUF file".into());
     }
     let stamp = Stamp::new(path, &metadata);
-    // The map is whole after every call, so a panic elsewhere while it was held does not matter.
-    let known = |change: &dyn Fn(&mut HashMap<Stamp, [u8; 32]>) -> Option<[u8; 32]>| {
-        change(KNOWN.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default())
-    };
-    if let Some(digest) = known(&|map| map.get(&stamp).copied()) {
+    let remembered = known().as_ref().and_then(|map| map.get(&stamp).copied());
+    if let Some(digest) = remembered {
         return Ok((digest, stamp));
     }
 
@@ -63,7 +67,7 @@ pub(super) fn of_model(path: &Path) -> Result<([u8; 32], Stamp), String> {
         hash.update(&buffer[..read]);
     }
     let digest = hash.finalize().into();
-    known(&|map| map.insert(stamp.clone(), digest));
+    known().get_or_insert_default().insert(stamp.clone(), digest);
     Ok((digest, stamp))
 }
 

@@ -13,11 +13,16 @@ const NAME: &str = "chat";
 #[derive(Debug)]
 pub(super) struct ChatTemplate {
     jinja: Environment<'static>,
-    bos: String,
-    eos: String,
-    /// The tokenizer will put these there itself, so the rendered ones must go.
-    strip_bos: bool,
-    strip_eos: bool,
+    bos: Special,
+    eos: Special,
+}
+
+/// A special token's text.
+#[derive(Debug)]
+struct Special {
+    text: String,
+    /// The tokenizer will put it there itself, so the rendered one must go.
+    added_by_tokenizer: bool,
 }
 
 impl ChatTemplate {
@@ -31,11 +36,14 @@ impl ChatTemplate {
             0.. => vocab.text(token).map(|text| text.to_string_lossy().into_owned()).unwrap_or_default(),
             _ => String::new(),
         };
-        let (bos, eos) = (text(vocab.bos()), text(vocab.eos()));
-        Self::new(source, bos, eos, vocab.should_add_bos(), vocab.should_add_eos())
+        Self::new(
+            source,
+            Special { text: text(vocab.bos()), added_by_tokenizer: vocab.should_add_bos() },
+            Special { text: text(vocab.eos()), added_by_tokenizer: vocab.should_add_eos() },
+        )
     }
 
-    fn new(source: String, bos: String, eos: String, strip_bos: bool, strip_eos: bool) -> Result<Self, String> {
+    fn new(source: String, bos: Special, eos: Special) -> Result<Self, String> {
         let mut jinja = Environment::new();
         jinja.set_trim_blocks(true);
         jinja.set_lstrip_blocks(true);
@@ -44,7 +52,7 @@ impl ChatTemplate {
             Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
         });
         jinja.add_template_owned(NAME, source).map_err(|error| format!("the model's chat template cannot be used: {error}"))?;
-        Ok(Self { jinja, bos, eos, strip_bos, strip_eos })
+        Ok(Self { jinja, bos, eos })
     }
 
     /// The conversation as the model was taught to read it, up to where the assistant's answer begins.
@@ -59,17 +67,17 @@ impl ChatTemplate {
                 template.render(context! {
                     messages => messages,
                     add_generation_prompt => true,
-                    bos_token => self.bos,
-                    eos_token => self.eos,
+                    bos_token => self.bos.text,
+                    eos_token => self.eos.text,
                 })
             })
             .map_err(|error| Error::BadMessages { reason: format!("the model's chat template says: {error}") })?;
         let mut text = rendered.as_str();
-        if self.strip_bos && !self.bos.is_empty() {
-            text = text.strip_prefix(self.bos.as_str()).unwrap_or(text);
+        if self.bos.added_by_tokenizer {
+            text = text.strip_prefix(self.bos.text.as_str()).unwrap_or(text);
         }
-        if self.strip_eos && !self.eos.is_empty() {
-            text = text.strip_suffix(self.eos.as_str()).unwrap_or(text);
+        if self.eos.added_by_tokenizer {
+            text = text.strip_suffix(self.eos.text.as_str()).unwrap_or(text);
         }
         Ok(text.to_owned())
     }
@@ -80,8 +88,12 @@ mod tests {
     use super::*;
     use crate::Role;
 
-    fn template(source: &str, strip: bool) -> ChatTemplate {
-        ChatTemplate::new(source.to_owned(), "<s>".into(), "</s>".into(), strip, strip).unwrap()
+    fn special(text: &str, added_by_tokenizer: bool) -> Special {
+        Special { text: text.to_owned(), added_by_tokenizer }
+    }
+
+    fn template(source: &str, added_by_tokenizer: bool) -> ChatTemplate {
+        ChatTemplate::new(source.to_owned(), special("<s>", added_by_tokenizer), special("</s>", added_by_tokenizer)).unwrap()
     }
 
     fn say(role: Role, content: &str) -> ChatMessage {
@@ -115,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_broken_template_is_named() {
-        let reason = ChatTemplate::new("{% if %}".into(), String::new(), String::new(), false, false).unwrap_err();
+        let reason = ChatTemplate::new("{% if %}".into(), special("", false), special("", false)).unwrap_err();
         assert!(reason.contains("cannot be used"), "{reason}");
     }
 }

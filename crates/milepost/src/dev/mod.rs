@@ -74,7 +74,7 @@ pub(crate) async fn run(args: &DevArgs) -> Result<ExitCode, Error> {
     let mut stage = Stage::build(args, &mut show).await?;
     let played = play::play(&mut stage, &mut show).await?;
     let report = report::write(&stage, &played).await?;
-    show.money(&played.paid, stage.price());
+    show::Show::money(&played.paid, stage.price());
     show.begin("a second process recomputes the report from capture, chain and receipts");
     let program = std::env::current_exe().map_err(|source| Error::Io { what: "find this program".to_owned(), source })?;
     let status = tokio::process::Command::new(program)

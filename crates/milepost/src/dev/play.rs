@@ -158,7 +158,7 @@ fn observe(show: &mut Show, event: Event<'_>) -> u64 {
             return seq.0 + ids.len() as u64;
         }
         Event::Sealed(checkpoint) => {
-            show.note(&format!("checkpoint {} sealed: {} tokens, head {}", checkpoint.number, checkpoint.count, checkpoint.head))
+            show.note(&format!("checkpoint {} sealed: {} tokens, head {}", checkpoint.number, checkpoint.count, checkpoint.head));
         }
         Event::Receipt(_) | Event::Reconnecting { .. } => {}
     }

@@ -62,7 +62,7 @@ impl Show {
     }
 
     /// Where each token's money went.
-    pub(super) fn money(&mut self, paid: &Paid, price: u64) {
+    pub(super) fn money(paid: &Paid, price: u64) {
         let usdc = |amount: u128| format!("{}.{:06} USDC", amount / 1_000_000, amount % 1_000_000);
         let charge = paid.host.0 + paid.treasury.0;
         println!("\nWhere the money went");

@@ -204,15 +204,16 @@ fn announce(config: &Config, build: &BuildInfo, warnings: &[String]) {
     for warning in warnings {
         tracing::warn!(event = "configuration", "{warning}");
     }
-    match &config.chain {
-        Some(chain) => tracing::info!(
+    if let Some(chain) = &config.chain {
+        tracing::info!(
             event = "mode",
             mode = "settling",
             chain_id = chain.chain_id.0,
             marketplace = %chain.marketplace,
             "settling: claims go to the marketplace"
-        ),
-        None => tracing::info!(event = "mode", mode = "log", "log mode: metering and sealing; what would be submitted is printed"),
+        );
+    } else {
+        tracing::info!(event = "mode", mode = "log", "log mode: metering and sealing; what would be submitted is printed");
     }
     if config.node.store == StoreKind::Memory {
         tracing::warn!(event = "memory_store", "node.store = \"memory\": nothing survives this process; for tours and tests only");

@@ -14,7 +14,13 @@ pub(super) fn open(config: &Config, chain: &SettlementConfig) -> Result<Arc<dyn 
             let mock = Mock::for_dev_chain(chain.chain_id, &chain.rpc_url).map_err(|refused| Error::Mock(refused.to_string()))?;
             Ok(Arc::new(mock))
         }
-        Backend::Stark => stark(config),
+        #[cfg(feature = "stark")]
+        Backend::Stark => Ok(stark(config)),
+        #[cfg(not(feature = "stark"))]
+        Backend::Stark => Err(Error::NotBuilt {
+            what: "STARK verifier",
+            instead: "build with the feature stark, or set prover.backend = \"mock\" on a dev chain",
+        }),
     }
 }
 
@@ -24,16 +30,8 @@ pub(super) fn cache(config: &Config) -> Option<Cache> {
 }
 
 #[cfg(feature = "stark")]
-fn stark(config: &Config) -> Result<Arc<dyn Prover>, Error> {
+fn stark(config: &Config) -> Arc<dyn Prover> {
     use milepost_prover::{Options, Process, locate};
     let program = config.prover.program.clone().unwrap_or_else(locate);
-    Ok(Arc::new(Process::new(Options::new(program))))
-}
-
-#[cfg(not(feature = "stark"))]
-fn stark(_: &Config) -> Result<Arc<dyn Prover>, Error> {
-    Err(Error::NotBuilt {
-        what: "STARK verifier",
-        instead: "build with the feature stark, or set prover.backend = \"mock\" on a dev chain",
-    })
+    Arc::new(Process::new(Options::new(program)))
 }

@@ -2,11 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
+use alloy::primitives::U256;
 use milepost_client::{Amount, OpenRequest, Session, Wallet};
 use milepost_statement::{Address, Digest};
+use milepost_test_support::bindings::TestUSDC;
 use milepost_test_support::{ChainOptions, DeployOptions, Deployment, DevChain, Mining};
 
 use super::{Node, free_port, scripted_on};
+
+/// The account that deployment makes the depositor.
+pub const DEPOSITOR: u32 = 3;
+/// In 10⁻⁶ USDC: enough for a thousand sessions.
+const ENDOWMENT: u128 = 2_000_000_000;
 
 /// Where a node, a chain and clients meet.
 pub struct Ground {
@@ -77,8 +84,20 @@ impl Ground {
         [("HOST_PRIVATE_KEY", key), ("MILEPOST_LOG", "info,milepost_gateway=debug".to_owned())]
     }
 
-    /// Funds a session of 2 USDC.
+    /// Funds a session of 2 USDC out of the depositor's account.
     pub async fn open(&self, file: &Path) -> Session {
+        self.open_by(DEPOSITOR, file).await
+    }
+
+    /// Gives the chain's account of this number the means for many sessions.
+    pub async fn endow(&self, account: u32) {
+        let (owner, usdc) = (self.contracts.actors.owner.address, self.contracts.usdc);
+        let mint = TestUSDC::mintCall { to: self.chain.account(account as usize).address, amount: U256::from(ENDOWMENT) };
+        self.chain.transact(owner, usdc, mint).await.expect("minted");
+    }
+
+    /// Funds a session of 2 USDC out of this account.
+    pub async fn open_by(&self, account: u32, file: &Path) -> Session {
         let mut request = OpenRequest::new(
             self.chain.url(),
             Address(self.contracts.marketplace.into()),
@@ -89,7 +108,7 @@ impl Ground {
             file.to_owned(),
         );
         request.host_url = Some(format!("http://127.0.0.1:{}", self.port));
-        Session::open(Wallet::development(3).expect("a key"), request).await.expect("funded")
+        Session::open(Wallet::development(account).expect("a key"), request).await.expect("funded")
     }
 
     /// A claim's tokens for each that the marketplace took from this job, and how often it was paid out.

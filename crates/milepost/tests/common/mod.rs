@@ -18,6 +18,8 @@ pub struct Node {
     child: Child,
     pub url: String,
     log: Arc<Mutex<Vec<Value>>>,
+    /// The log event at which it dies.
+    fate: Arc<Mutex<Option<&'static str>>>,
     reader: Option<std::thread::JoinHandle<()>>,
 }
 
@@ -61,14 +63,21 @@ impl Node {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the program starts");
         let log = Arc::new(Mutex::new(Vec::new()));
         let lines = BufReader::new(child.stderr.take().expect("a pipe"));
-        let sink = Arc::clone(&log);
+        let fate = Arc::new(Mutex::new(None::<&'static str>));
+        let (sink, told, pid) = (Arc::clone(&log), Arc::clone(&fate), child.id());
         let reader = std::thread::spawn(move || {
             for line in lines.lines().map_while(Result::ok) {
-                let event = serde_json::from_str(&line).unwrap_or(Value::String(line));
+                let event: Value = serde_json::from_str(&line).unwrap_or(Value::String(line));
+                let mut fate = told.lock().unwrap_or_else(PoisonError::into_inner);
+                if fate.is_some_and(|name| event["event"] == name) {
+                    *fate = None;
+                    signal(pid, nix::sys::signal::Signal::SIGKILL);
+                }
+                drop(fate);
                 sink.lock().unwrap_or_else(PoisonError::into_inner).push(event);
             }
         });
-        Self { child, url: format!("http://127.0.0.1:{port}"), log, reader: Some(reader) }
+        Self { child, url: format!("http://127.0.0.1:{port}"), log, fate, reader: Some(reader) }
     }
 
     /// Waits until it listens.
@@ -90,7 +99,7 @@ impl Node {
     }
 
     pub fn log_text(&self) -> String {
-        self.log().iter().map(|event| format!("{event}\n")).collect()
+        self.log().iter().map(Value::to_string).collect::<Vec<_>>().join("\n")
     }
 
     /// Waits for an event of this name (field `event`) that fits.
@@ -171,6 +180,16 @@ impl Node {
         }
     }
 
+    /// SIGKILL at the instant when it logs the next event of this name.
+    pub fn kill_at(&self, event: &'static str) {
+        *self.fate.lock().unwrap_or_else(PoisonError::into_inner) = Some(event);
+    }
+
+    /// Whether the process has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("a child").is_some()
+    }
+
     /// SIGKILL.
     pub fn kill(mut self) {
         self.child.kill().expect("killed");
@@ -187,10 +206,15 @@ impl Node {
 
     /// SIGTERM; waits for the end and returns its exit code.
     pub fn terminate(self, limit: Duration) -> Option<i32> {
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).expect("a pid"));
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("signalled");
+        signal(self.child.id(), nix::sys::signal::Signal::SIGTERM);
         self.end(limit).0
     }
+}
+
+/// Sends a signal to a child that was not waited for yet, so that its number is still its own.
+fn signal(pid: u32, signal: nix::sys::signal::Signal) {
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).expect("a pid"));
+    nix::sys::signal::kill(pid, signal).expect("signalled");
 }
 
 impl Drop for Node {

@@ -47,6 +47,7 @@ pub fn required_functions() -> Vec<(bool, &'static str, u32)> {
         of::<JobMarketplace::hostEarningsCall>(true),
         of::<HostRegistry::isActiveCall>(false),
         of::<HostRegistry::isSubmitterCall>(false),
+        of::<HostRegistry::priceOfCall>(false),
     ]
 }
 

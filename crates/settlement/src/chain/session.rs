@@ -6,8 +6,8 @@ use milepost_ledger::{Address, ChainStatus, ChainView, Digest, JobId, Terms, Tok
 
 use super::{Chain, Constants, Head, at, latest};
 use crate::Error;
-use crate::bindings::JobMarketplace;
-use crate::convert::{address, amount, digest, small};
+use crate::bindings::{HostRegistry, JobMarketplace};
+use crate::convert::{address, amount, b256, digest, evm, small};
 
 /// A job's terms and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,18 +96,19 @@ impl Chain {
         })
     }
 
-    /// What the planner needs to know of a job, read at one block.
-    pub(crate) async fn view(&self, job: JobId, head: &Head) -> Result<ChainView, Error> {
+    /// What the planner needs to know of a job, and what it was funded with, read at one block.
+    pub(crate) async fn view(&self, job: JobId, head: &Head) -> Result<(ChainView, Terms), Error> {
         let found = self.job_at(job, at(&head.block)).await?.ok_or(Error::UnknownJob(job))?;
         self.cache_terms(job, &found.terms);
-        Ok(ChainView {
+        let view = ChainView {
             block: head.block,
             time: head.next_time,
             status: found.status,
             used: found.used,
             head: found.head,
             closed_to_claims: found.closed_to_claims,
-        })
+        };
+        Ok((view, found.terms))
     }
 
     /// The terms of a job, cached: they never change. `None` if there is no such job.
@@ -122,8 +123,8 @@ impl Chain {
         Ok(found.map(|found| found.terms))
     }
 
-    /// The terms of a job that `host` is about to open for the first time: refused unless it is active, names this host, wants
-    /// no verifier, and has no claims that the ledger does not know.
+    /// The terms of a job that `host` is about to open for the first time: refused unless it is active, names this host, pays what
+    /// the host asks in the registry, wants no verifier, and has no claims that the ledger does not know.
     pub async fn terms_to_open(&self, job: JobId, host: Address) -> Result<Option<Terms>, Error> {
         let Some(found) = self.job(job).await? else { return Ok(None) };
         if found.terms.host != host {
@@ -140,13 +141,27 @@ impl Chain {
         if found.used > TokenCount::ZERO {
             return Err(Error::ChainAhead { job, used: found.used.0 });
         }
+        let Terms { token, price: paid, .. } = found.terms;
+        let asked = self.asked(host, found.terms.model, token).await?;
+        if asked.is_none_or(|asked| paid < asked) {
+            return Err(Error::Price { job, token, paid, asked });
+        }
         self.cache_terms(job, &found.terms);
         Ok(Some(found.terms))
     }
 
+    /// What a host asks per token of a model, in this payment token; `None` if it does not take it. The contract lets a depositor
+    /// write any price into a session's terms: it is the host that must not serve below its own.
+    async fn asked(&self, host: Address, model: Digest, token: Address) -> Result<Option<milepost_ledger::TokenAmount>, Error> {
+        let call = HostRegistry::priceOfCall { host: evm(host), modelDigest: b256(model), token: evm(token) };
+        let registry = self.constants().await?.registry;
+        let asked = amount("priceOf", self.call("the host's price", registry, call, latest()).await?)?;
+        Ok((asked.0 > 0).then_some(asked))
+    }
+
     /// What a host can withdraw of a token.
     pub async fn earned(&self, host: Address, token: Address) -> Result<milepost_ledger::TokenAmount, Error> {
-        let call = crate::bindings::HostEarnings::getBalanceCall { host: crate::convert::evm(host), token: crate::convert::evm(token) };
+        let call = crate::bindings::HostEarnings::getBalanceCall { host: evm(host), token: evm(token) };
         let earnings = self.constants().await?.earnings;
         amount("getBalance", self.call("the host's earnings", earnings, call, latest()).await?)
     }

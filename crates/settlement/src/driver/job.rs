@@ -4,7 +4,7 @@ use alloy::primitives::{Bytes, U256};
 use alloy::sol_types::{SolCall as _, SolValue as _};
 use milepost_ledger::{
     AccountId, AccountRecord, ChainStatus, ChainView, Claim, ClaimState, Event, JobId, Phase, ProofMeta, Purpose, RevertClass, SessionEnd,
-    Step, WaitFor,
+    Step, Terms, WaitFor,
 };
 
 use super::Driver;
@@ -26,11 +26,14 @@ enum Go {
 impl Driver {
     /// One look at a job.
     pub(super) async fn drive(&mut self, job: JobId, head: &Head) -> Result<(), Error> {
-        if self.books.record_of(job).await?.is_none() {
+        let Some(record) = self.books.record_of(job).await? else {
             self.forget(job);
             return Ok(());
+        };
+        let (view, terms) = self.chain.view(job, head).await?;
+        if is_anothers(&record, &terms) {
+            return self.another_job(job, &record).await;
         }
-        let view = self.chain.view(job, head).await?;
         for _ in 0..MAX_STEPS {
             let Some(planned) = self.books.plan(job, view, self.config.plan()).await? else {
                 self.forget(job);
@@ -109,7 +112,7 @@ impl Driver {
     /// Halting is for good until an operator looks, so the finding is made twice: with a newer block, and with a ledger that did
     /// not move while the chain was read. What was read before our own claim landed is no finding.
     async fn halt(&mut self, job: JobId, first: &Planned, reason: &str) -> Result<Go, Error> {
-        let view = self.chain.view(job, &self.chain.head().await?).await?;
+        let (view, _) = self.chain.view(job, &self.chain.head().await?).await?;
         let Some(second) = self.books.plan(job, view, self.config.plan()).await? else { return Ok(Go::Enough) };
         if !matches!(second.step, Step::Halt { .. }) || second.basis() != first.basis() {
             self.dirty.insert(job);
@@ -118,6 +121,26 @@ impl Driver {
         tracing::error!(event = "job_halted", job = %job, reason, "[MP-S-016] this job is stopped: an operator must look (milepost why, milepost reconcile)");
         self.books.record("halted", vec![Event::Halt { account: AccountId::Job(job), reason: reason.to_owned() }]).await?;
         Ok(Go::Enough)
+    }
+
+    /// Under this number the chain has another session than the one that was opened here: a reorganisation took that one away, and
+    /// its tokens are owed by nobody. Without a salt both may begin with the same head, and claims would be paid by a stranger.
+    /// Found twice, with a newer block, because it stops the job.
+    async fn another_job(&mut self, job: JobId, record: &AccountRecord) -> Result<(), Error> {
+        let (view, terms) = self.chain.view(job, &self.chain.head().await?).await?;
+        if !is_anothers(record, &terms) {
+            self.dirty.insert(job);
+            return Ok(());
+        }
+        if record.halted.is_none() {
+            let reason = format!(
+                "at block {} job {job} is another session, funded by {}: the one opened here was reorganised away",
+                view.block.number, terms.depositor
+            );
+            tracing::error!(event = "job_halted", job = %job, reason, "[MP-S-028] this job is stopped: an operator must look (milepost why, milepost reconcile)");
+            self.books.record("halted", vec![Event::Halt { account: AccountId::Job(job), reason }]).await?;
+        }
+        Ok(())
     }
 
     /// Brings an unresolved claim on its way.
@@ -179,9 +202,10 @@ impl Driver {
         Ok(Go::Enough)
     }
 
-    /// Times at which the job is to be looked at even if nothing is heard of it.
+    /// Times at which the job is to be looked at even if nothing is heard of it, and when its claims must have landed.
     fn set_alarms(&mut self, job: JobId, record: &AccountRecord, view: &ChainView) {
         let Some(terms) = &record.terms else { return };
+        self.deadlines.extend(record.deadline().map(|deadline| (job, deadline)));
         let before = |time: milepost_ledger::UnixSeconds| milepost_ledger::UnixSeconds(time.0.saturating_sub(self.config.claim_seconds));
         let mut times = Vec::new();
         match view.status {
@@ -196,6 +220,16 @@ impl Driver {
             self.alarm(job, time);
         }
     }
+}
+
+/// Whether the terms are another session's than the account was opened with. The start may differ: the same funding, included
+/// again in another block, is the same session.
+fn is_anothers(record: &AccountRecord, found: &Terms) -> bool {
+    let agreed = |terms: &Terms| {
+        let Terms { host, depositor, token, deposit, price, model, voucher, salt_commitment, .. } = *terms;
+        (host, depositor, token, deposit, price, model, voucher, salt_commitment)
+    };
+    record.terms.as_ref().is_some_and(|terms| agreed(terms) != agreed(found))
 }
 
 /// The claim's call data: a function of its statement, the kind of proof and the voucher at hand.

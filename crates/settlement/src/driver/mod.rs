@@ -57,6 +57,8 @@ pub(crate) struct Driver {
     alarms: BTreeMap<JobId, UnixSeconds>,
     /// Jobs in trouble: how often in a row, and when to try again.
     troubled: HashMap<JobId, (u32, Instant)>,
+    /// The last moment at which each job's claims can land, as far as it is known.
+    deadlines: HashMap<JobId, UnixSeconds>,
     /// What was last seen of each job's positions, metering aside.
     seen: HashMap<JobId, (Positions, bool)>,
     proving: JoinSet<(ClaimId, Result<milepost_prover::Proof, milepost_prover::Error>)>,
@@ -97,6 +99,7 @@ impl Driver {
             dirty: BTreeSet::new(),
             alarms: BTreeMap::new(),
             troubled: HashMap::new(),
+            deadlines: HashMap::new(),
             seen: HashMap::new(),
             proving: JoinSet::new(),
             in_proof: HashMap::new(),
@@ -199,9 +202,12 @@ impl Driver {
             self.dirty.insert(job);
         }
         let now = Instant::now();
-        let (looked, waiting): (Vec<_>, Vec<_>) =
+        let (mut looked, waiting): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.dirty).into_iter().partition(|job| self.troubled.get(job).is_none_or(|(_, until)| *until <= now));
         self.dirty.extend(waiting);
+        // Who is looked at first gets the prover first. By number, jobs that run on and on would keep a later one from it until its
+        // closing window is over.
+        looked.sort_by_key(|job| (self.deadlines.get(job).copied().unwrap_or(UnixSeconds(u64::MAX)), *job));
         for (index, job) in looked.iter().enumerate() {
             self.looked.insert(*job, Instant::now());
             match self.drive(*job, &head).await {
@@ -308,6 +314,7 @@ impl Driver {
         self.alarms.remove(&job);
         self.seen.remove(&job);
         self.troubled.remove(&job);
+        self.deadlines.remove(&job);
         self.looked.remove(&job);
         let stale: Vec<_> = self.in_proof.keys().chain(self.proof_failures.keys()).filter(|claim| claim.job == job).copied().collect();
         for claim in stale {

@@ -12,8 +12,9 @@ use crate::Error;
 use crate::backoff::pause;
 use crate::status::Trouble;
 
-/// Claims at the prover's door at once. It proves one at a time; these wait with their tokens in memory.
-const MAX_AT_PROVER: usize = 16;
+/// Claims at the prover's door at once. It proves one at a time, in the order of asking: one more waits there so that it is never
+/// idle. All others wait here, where the nearest deadline goes first.
+const MAX_AT_PROVER: usize = 2;
 /// First pause after a failed proof; doubles up to half a minute. Never per token.
 const PROOF_PAUSE: Duration = Duration::from_secs(2);
 
