@@ -92,6 +92,8 @@ async fn a_nonce_that_somebody_else_used_is_given_up_only_then_and_the_claim_is_
     let mut world = World::new().await?;
     world.config.confirmations = 2;
     let job = world.session(SessionOptions::default()).await?;
+    // Nothing is signed before the funding is final.
+    world.chain.mine(1).await?;
     world.generate(job, 100).await?;
     world.chain.set_automine(false).await?;
     let settlement = world.start().await?;
