@@ -155,7 +155,7 @@ impl Host {
         match jobs.terms(job).await {
             Ok(Some(terms)) => Ok(Some(terms)),
             Ok(None) => Err(Error::UnknownJob(job)),
-            Err(error) => Err(Error::JobsUnavailable { reason: error.to_string() }),
+            Err(error) => Err(error.into()),
         }
     }
 

@@ -81,15 +81,20 @@ pub(crate) fn vouched(allowance: u64) -> Terms {
 #[derive(Default)]
 pub(crate) struct TestJobs {
     jobs: Mutex<HashMap<u64, Terms>>,
-    pub(crate) dead: std::sync::atomic::AtomicBool,
+    refuses: Mutex<Option<JobsError>>,
+}
+
+impl TestJobs {
+    pub(crate) fn refuse(&self, refusal: Option<JobsError>) {
+        *self.refuses.lock().expect("unpoisoned") = refusal;
+    }
 }
 
 impl Jobs for TestJobs {
     fn terms(&self, job: JobId) -> BoxFuture<'_, Result<Option<Terms>, JobsError>> {
-        let answer = if self.dead.load(SeqCst) {
-            Err(JobsError("connection refused".into()))
-        } else {
-            Ok(self.jobs.lock().expect("unpoisoned").get(&job.0).cloned())
+        let answer = match self.refuses.lock().expect("unpoisoned").clone() {
+            Some(refusal) => Err(refusal),
+            None => Ok(self.jobs.lock().expect("unpoisoned").get(&job.0).cloned()),
         };
         Box::pin(async move { answer })
     }
