@@ -1,5 +1,6 @@
 //! A host on a real socket: scripted engine, ledger on the memory store, a clock that tests move.
 
+use std::backtrace::Backtrace;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -100,17 +101,37 @@ impl Jobs for TestJobs {
     }
 }
 
-pub(crate) struct TestClock(AtomicU64);
+#[derive(Default)]
+pub(crate) struct TestClock {
+    now: AtomicU64,
+    /// Function in which the next look fails.
+    trap: Mutex<Option<&'static str>>,
+}
 
 impl Clock for TestClock {
     fn now(&self) -> UnixSeconds {
-        UnixSeconds(self.0.load(SeqCst))
+        let sprung = match &mut *self.trap.lock().expect("never held over the panic") {
+            // Others look at the clock as well: who asks stands on the stack.
+            trap @ Some(_) => trap.take_if(|within| Backtrace::force_capture().to_string().contains(*within)).is_some(),
+            None => false,
+        };
+        assert!(!sprung, "the clock broke, as a test asked for");
+        UnixSeconds(self.now.load(SeqCst))
     }
 }
 
 impl TestClock {
+    /// The next look at the clock from within this function panics.
+    pub(crate) fn panic_within(&self, function: &'static str) {
+        *self.trap.lock().expect("unpoisoned") = Some(function);
+    }
+
+    pub(crate) fn has_panicked(&self) -> bool {
+        self.trap.lock().expect("unpoisoned").is_none()
+    }
+
     pub(crate) fn advance(&self, seconds: u64) {
-        self.0.fetch_add(seconds, SeqCst);
+        self.now.fetch_add(seconds, SeqCst);
     }
 }
 
@@ -198,7 +219,7 @@ impl Node {
         let db =
             LedgerDb::open(Arc::new(setup.store.clone()), milepost_ledger_db::Options { raise_priority: false }).expect("the store opens");
         let engine = Arc::new(ScriptedEngine::new(setup.engine).expect("the engine starts"));
-        let clock = Arc::new(TestClock(AtomicU64::new(START)));
+        let clock = Arc::new(TestClock { now: AtomicU64::new(START), ..TestClock::default() });
         let jobs = Arc::new(TestJobs::default());
         let settling = setup.jobs.is_some();
         jobs.jobs.lock().expect("unpoisoned").extend(setup.jobs.unwrap_or_default());
