@@ -38,6 +38,7 @@ mod deps;
 mod doors;
 mod error;
 mod fields;
+mod free;
 mod host;
 mod housekeeping;
 mod opening;

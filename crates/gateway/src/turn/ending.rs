@@ -24,7 +24,12 @@ pub(super) struct Closed {
 
 /// Name of a turn's stored receipt.
 pub(crate) fn receipt_name(account: AccountId, turn: u32) -> String {
-    format!("turn-receipt/{account}/{turn}")
+    format!("{}{turn}", receipts_of(account))
+}
+
+/// How the names of an account's receipts begin.
+pub(crate) fn receipts_of(account: AccountId) -> String {
+    format!("turn-receipt/{account}/")
 }
 
 impl Run {
@@ -48,7 +53,12 @@ impl Run {
             .into_iter()
             .collect();
         match db.apply_with(events, blobs).await {
-            Ok(committed) => Ok(Closed { receipt, record: committed.account().cloned(), by_session_end: false }),
+            Ok(committed) => {
+                if let Some(record) = committed.account() {
+                    self.host.keep(record);
+                }
+                Ok(Closed { receipt, record: committed.account().cloned(), by_session_end: false })
+            }
             // The session ended meanwhile and took the turn with it.
             Err(DbError::Refused(Refused::NoTurn(_) | Refused::UnknownAccount(_))) => {
                 Ok(Closed { receipt, record: db.account(account)?, by_session_end: true })
