@@ -13,7 +13,7 @@ async fn a_panic_under_a_turn_ends_it_with_its_committed_count_and_frees_the_acc
     let (http, url, sent) = (node.http.clone(), node.url("/v1/inference"), body.clone());
     let asked = tokio::spawn(async move { http.post(url).json(&sent).send().await.expect("an answer") });
     node.until("some tokens", |node| node.metered(7) >= 20).await;
-    node.clock.panic_within("::meter::");
+    node.clock.panic_when(|| true);
     let response = asked.await.expect("no panic here");
     let status = response.status().as_u16();
     let answer: serde_json::Value = response.json().await.expect("JSON");
@@ -33,7 +33,9 @@ async fn a_panic_under_a_turn_ends_it_with_its_committed_count_and_frees_the_acc
 #[tokio::test]
 async fn a_panic_after_the_end_was_recorded_loses_nothing_of_the_answer() {
     let node = Node::start(Setup::legacy(terms()).answers(None)).await;
-    node.clock.panic_within("::finish::");
+    let db = node.db.clone();
+    let ended = move || matches!(db.turn(AccountId::Job(JobId(7)), 0), Ok(Some(turn)) if turn.state != TurnState::Active);
+    node.clock.panic_when(ended);
     let (status, answer) = node.post("/v1/inference", &ask(7, "hello", 20)).await;
     assert!(node.clock.has_panicked());
     assert_eq!((status, &answer["finish_reason"], ids(&answer["token_ids"])), (200, &json!("length"), node.tokens(7)), "{answer}");
@@ -45,7 +47,8 @@ async fn a_panic_after_the_end_was_recorded_loses_nothing_of_the_answer() {
 #[tokio::test]
 async fn a_panic_in_an_unbilled_request_leaves_no_open_account() {
     let node = Node::start(Setup::default().answers(None)).await;
-    node.clock.panic_within("::meter::");
+    let db = node.db.clone();
+    node.clock.panic_when(move || db.free_accounts().is_ok_and(|accounts| accounts.iter().any(|account| account.active.is_some())));
     let body = json!({ "model": "scripted", "prompt": "x", "max_tokens": 5 });
     assert_eq!(node.post("/v1/inference", &body).await.0, 500);
     assert!(node.clock.has_panicked());
