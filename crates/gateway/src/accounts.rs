@@ -155,7 +155,7 @@ impl Host {
         match jobs.terms(job).await {
             Ok(Some(terms)) => Ok(Some(terms)),
             Ok(None) => Err(Error::UnknownJob(job)),
-            Err(error) => Err(Error::JobsUnavailable { reason: error.to_string() }),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -201,6 +201,7 @@ impl Host {
         if let Some(id) = lock(&self.labels).get(&key) {
             return Ok(*id);
         }
+        self.check_free_room()?;
         if lock(&self.labels).len() >= self.config.max_free_accounts {
             return Err(Error::RateLimited {
                 reason: format!("{} sessions without a job are open, as many as may", self.config.max_free_accounts),
@@ -228,7 +229,10 @@ impl Host {
 
     async fn open_free(&self, id: AccountId, model: Digest) -> Result<(), Error> {
         match self.open(self.free(id, model)).await {
-            Ok(_) => Ok(()),
+            Ok(record) => {
+                self.keep(&record);
+                Ok(())
+            }
             Err(Refusal::WrongSalt) => Err(Error::Internal { reason: "a free account has no salt to be wrong".into() }),
             Err(Refusal::Other(error)) => Err(error),
         }

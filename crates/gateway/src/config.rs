@@ -69,6 +69,11 @@ pub struct GatewayConfig {
     pub max_free_accounts: usize,
     /// Most requests without a job that generate at a time, so that they cannot crowd out those who pay.
     pub max_unbilled_running: usize,
+    /// Seconds after the end of a session without a job for which its answers can still be replayed.
+    pub free_retention_seconds: u64,
+    /// Most bytes, by a generous estimate, that sessions without a job may hold on the disk. Beyond it the oldest that ended are
+    /// forgotten early, and then nothing more is generated without a job.
+    pub max_free_bytes: u64,
     /// Seconds a drain waits for running turns before it interrupts them.
     pub drain_seconds: u64,
     /// Seconds kept free before a job's deadline for proving and claiming.
@@ -110,6 +115,8 @@ impl Default for GatewayConfig {
             max_sockets: 1_024,
             max_free_accounts: 10_000,
             max_unbilled_running: 16,
+            free_retention_seconds: 3_600,
+            max_free_bytes: 256 << 20,
             drain_seconds: 30,
             reserve_seconds: 900,
             max_at_risk: None,
@@ -133,6 +140,7 @@ impl GatewayConfig {
             ("token_seconds", self.token_seconds),
             ("max_connections", self.max_connections as u64),
             ("max_sockets", self.max_sockets as u64),
+            ("max_free_bytes", self.max_free_bytes),
             ("max_unbilled_running", self.max_unbilled_running as u64),
         ];
         if let Some((name, _)) = at_least_one.into_iter().find(|(_, value)| *value == 0) {

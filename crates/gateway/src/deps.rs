@@ -11,10 +11,30 @@ use milepost_ledger_db::LedgerDb;
 use milepost_statement::SigningKey;
 use serde::{Deserialize, Serialize};
 
-/// Why a job's terms cannot be told now.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct JobsError(pub String);
+/// What it means for a client that a job's terms are not told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobsErrorKind {
+    /// Nothing is decided: the same question may be answered later.
+    Unreachable,
+    /// The job names another host, for good.
+    AnotherHost,
+    /// The job names this host, which does not serve it as it was funded or as it stands: asking again changes nothing.
+    NotServed,
+}
+
+/// Why a job's terms are not told.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct JobsError {
+    /// What follows from it.
+    pub kind: JobsErrorKind,
+    /// Stable code of the cause, as operators know it.
+    pub code: &'static str,
+    /// What was found.
+    pub message: String,
+    /// What would be right.
+    pub advice: &'static str,
+}
 
 /// What a job was funded with.
 pub trait Jobs: Send + Sync + 'static {

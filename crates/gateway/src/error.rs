@@ -7,6 +7,7 @@ use milepost_ledger::{AccountId, Bound, JobId, TokenSeq};
 use milepost_ledger_db as ledger_db;
 use serde_json::{Value, json};
 
+use crate::deps::{JobsError, JobsErrorKind};
 use crate::session_id;
 
 /// Why a request was not answered.
@@ -219,11 +220,14 @@ pub enum Error {
     #[error("the host is draining; try again in a moment")]
     Draining,
     /// The chain cannot be asked.
-    #[error("the job's terms cannot be read now: {reason}")]
-    JobsUnavailable {
-        /// Why.
-        reason: String,
-    },
+    #[error("the job's terms cannot be read now: {0}")]
+    JobsUnavailable(JobsError),
+    /// The job is to be served by another host.
+    #[error("{0}; {advice}", advice = .0.advice)]
+    JobOfAnotherHost(JobsError),
+    /// The job is this host's, but cannot be served.
+    #[error("{0}; {advice}", advice = .0.advice)]
+    JobNotServed(JobsError),
     /// The engine failed under the request.
     #[error("the engine failed: {reason}. Tokens delivered so far stay valid and can be replayed under the same request id")]
     EngineFailed {
@@ -281,7 +285,10 @@ impl Error {
             Self::TooLarge { .. } => Class("body_too_large", "BODY_TOO_LARGE", S::PAYLOAD_TOO_LARGE),
             Self::RateLimited { .. } => Class("rate_limit_exceeded", "RATE_LIMIT_EXCEEDED", S::TOO_MANY_REQUESTS),
             Self::Draining => Class("service_unavailable", "DRAINING", S::SERVICE_UNAVAILABLE),
-            Self::JobsUnavailable { .. } => Class("service_unavailable", "CHAIN_UNAVAILABLE", S::SERVICE_UNAVAILABLE),
+            // 403 and 422 rather than 409: OpenAI's clients try a 409 again by themselves, which here would never end otherwise.
+            Self::JobOfAnotherHost(_) => Class("job_of_another_host", "JOB_OF_ANOTHER_HOST", S::FORBIDDEN),
+            Self::JobNotServed(_) => Class("job_not_served", "JOB_NOT_SERVED", S::UNPROCESSABLE_ENTITY),
+            Self::JobsUnavailable(_) => Class("service_unavailable", "CHAIN_UNAVAILABLE", S::SERVICE_UNAVAILABLE),
             Self::EngineFailed { .. } => Class("engine_failed", "ENGINE_FAILED", S::INTERNAL_SERVER_ERROR),
             Self::Storage { .. } => Class("storage_failed", "STORAGE_FAILED", S::INTERNAL_SERVER_ERROR),
             Self::Internal { .. } => Class("internal_error", "INTERNAL_ERROR", S::INTERNAL_SERVER_ERROR),
@@ -307,7 +314,7 @@ impl Error {
     pub fn retry_after(&self) -> Option<u64> {
         match self {
             Self::Busy { retry_after, .. } | Self::RateLimited { retry_after, .. } => Some(*retry_after),
-            Self::Draining | Self::JobsUnavailable { .. } => Some(5),
+            Self::Draining | Self::JobsUnavailable(_) => Some(5),
             _ => None,
         }
     }
@@ -325,6 +332,8 @@ impl Error {
             Self::Escrow { bound, left, .. } => json!({ "bound": bound, "left": left }),
             Self::BadResume { start, end, .. } => json!({ "start": start, "end": end }),
             Self::TooLarge { limit } => json!({ "limit": limit }),
+            Self::JobsUnavailable(cause) => json!({ "cause": cause.code, "retry_after": self.retry_after() }),
+            Self::JobOfAnotherHost(cause) | Self::JobNotServed(cause) => json!({ "cause": cause.code, "advice": cause.advice }),
             _ => match self.retry_after() {
                 Some(seconds) => json!({ "retry_after": seconds }),
                 None => Value::Null,
@@ -362,6 +371,16 @@ impl Error {
     /// Whether the host, not the client, must do something about it.
     pub fn is_fault(&self) -> bool {
         self.status().is_server_error()
+    }
+}
+
+impl From<JobsError> for Error {
+    fn from(error: JobsError) -> Self {
+        match error.kind {
+            JobsErrorKind::Unreachable => Self::JobsUnavailable(error),
+            JobsErrorKind::AnotherHost => Self::JobOfAnotherHost(error),
+            JobsErrorKind::NotServed => Self::JobNotServed(error),
+        }
     }
 }
 

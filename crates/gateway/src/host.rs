@@ -15,6 +15,7 @@ use crate::auth::Keys;
 use crate::config::{AuthMode, GatewayConfig};
 use crate::deps::{BuildInfo, Clock, Deps, Jobs, Readiness};
 use crate::error::Error;
+use crate::free::Kept;
 use crate::request::{Caller, GenerateRequest, Input};
 use crate::session::Session;
 use crate::sync::lock;
@@ -56,6 +57,7 @@ pub struct Host {
     pub(crate) labels: Mutex<HashMap<Digest, AccountId>>,
     pub(crate) live: Mutex<HashMap<(AccountId, String), Arc<LiveTurn>>>,
     pub(crate) unbilled: Arc<Semaphore>,
+    pub(crate) kept: Mutex<Kept>,
     pub(crate) sockets: Arc<Semaphore>,
     pub(crate) draining: watch::Sender<bool>,
     failed: watch::Sender<Option<String>>,
@@ -103,6 +105,7 @@ impl Host {
             labels: Mutex::default(),
             live: Mutex::default(),
             unbilled: Arc::new(Semaphore::new(config.max_unbilled_running)),
+            kept: Mutex::default(),
             sockets: Arc::new(Semaphore::new(config.max_sockets)),
             draining: watch::channel(false).0,
             failed: watch::channel(None).0,
@@ -126,7 +129,9 @@ impl Host {
             return self.resume(&caller, &request, acks).await;
         }
         // Who may not spend the job costs no work.
-        self.target(&caller)?;
+        if !matches!(self.target(&caller)?, Target::Job(_)) {
+            self.check_free_room()?;
+        }
         let engine = self.engine(&request.model)?;
         let prompt = encode(engine.as_ref(), &request.input)?;
         let body = request.body_digest()?;

@@ -60,6 +60,9 @@ impl Host {
                 .await
                 .map_err(|error| self.storage_failed(error))?;
         }
+        for record in self.db.free_accounts()? {
+            self.keep(&record);
+        }
         if interrupted > 0 {
             tracing::warn!(
                 event = "turns_interrupted",
@@ -88,7 +91,12 @@ impl Host {
                     let account = session.id;
                     let events = vec![Event::EndSession { account, reason: SessionEnd::Idle, at: now }, Event::Retire { account }];
                     match self.db.apply(events).await {
-                        Ok(_) | Err(DbError::Refused(_)) => {}
+                        Ok(committed) => {
+                            if let Some(record) = committed.account() {
+                                self.keep(record);
+                            }
+                        }
+                        Err(DbError::Refused(_)) => {}
                         Err(error) => return Err(self.storage_failed(error)),
                     }
                 }
@@ -98,6 +106,7 @@ impl Host {
                 lock(&self.sessions).remove(&session.id);
             }
         }
+        self.forget_free().await?;
         metrics::gauge!("milepost_sessions").set(count(lock(&self.sessions).len()));
         metrics::gauge!("milepost_turns_live").set(count(self.live_turns()));
         Ok(())

@@ -38,6 +38,7 @@ mod deps;
 mod doors;
 mod error;
 mod fields;
+mod free;
 mod host;
 mod housekeeping;
 mod opening;
@@ -51,7 +52,7 @@ mod turn;
 
 pub use auth::{CHALLENGE_SECONDS, TOKEN_PREFIX};
 pub use config::{AuthMode, GatewayConfig};
-pub use deps::{BuildInfo, Check, Clock, Deps, Jobs, JobsError, Readiness, SystemClock};
+pub use deps::{BuildInfo, Check, Clock, Deps, Jobs, JobsError, JobsErrorKind, Readiness, SystemClock};
 pub use doors::router;
 pub use error::Error;
 pub use host::Host;

@@ -30,6 +30,15 @@ impl Blob {
     }
 }
 
+/// An account without a job whose records are deleted, all of them.
+#[derive(Clone, Debug)]
+pub struct Forget {
+    /// Whose. It must be retired, if only by the events in the same list.
+    pub account: AccountId,
+    /// How the names of its [`Blob::Meta`] begin, if it has some.
+    pub names: Option<String>,
+}
+
 /// A caller's events are durable.
 #[derive(Clone, Debug)]
 pub struct Committed {

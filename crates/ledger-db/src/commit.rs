@@ -8,7 +8,7 @@ use milepost_store::{Batch, Durability};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::Error;
-use crate::answer::{Blob, Change, Committed};
+use crate::answer::{Blob, Change, Committed, Forget};
 use crate::rows::Rows;
 use crate::seam::Append;
 use crate::writes::Writer;
@@ -32,6 +32,7 @@ pub(crate) type Query = Box<dyn FnOnce(&Ledger) + Send>;
 pub(crate) struct Call {
     pub(crate) events: Vec<Event>,
     pub(crate) blobs: Vec<Blob>,
+    pub(crate) forget: Vec<Forget>,
     pub(crate) fence: Option<Fence>,
     pub(crate) reply: Reply,
 }
@@ -143,7 +144,7 @@ impl Committer {
     fn serve(&mut self, call: Call, round: &mut Round) {
         let answer = match self.fenced(call.fence) {
             Some(fenced) => Ok(fenced),
-            None => self.apply(call.events, &call.blobs, round).map(Append::Committed),
+            None => self.apply(call.events, &call.blobs, &call.forget, round).map(Append::Committed),
         };
         round.answers.push((call.reply, answer));
     }
@@ -156,7 +157,7 @@ impl Committer {
         ((epoch, metered) != (fence.epoch, fence.expected)).then_some(Append::Fenced { epoch, metered })
     }
 
-    fn apply(&mut self, events: Vec<Event>, blobs: &[Blob], round: &mut Round) -> Result<Committed, Error> {
+    fn apply(&mut self, events: Vec<Event>, blobs: &[Blob], forget: &[Forget], round: &mut Round) -> Result<Committed, Error> {
         for event in &events {
             // The ledger forgets finished accounts; their records do not.
             if let Event::Open(open) = event
@@ -168,6 +169,14 @@ impl Committer {
         }
         let retired: Vec<_> =
             events.iter().filter_map(|event| if let Event::Retire { account } = event { Some(*account) } else { None }).collect();
+        // Before anything is applied, because it cannot be undone after.
+        if let Some(kept) = forget.iter().find(|forget| !self.may_forget(forget.account, &retired)) {
+            return Err(Error::Refused(milepost_ledger::Error::WrongState {
+                what: format!("account {}", kept.account),
+                event: "forgotten",
+                state: "a job's, or not retired".to_owned(),
+            }));
+        }
         // A refused event changes nothing itself, so the last one needs no way back.
         let savepoint = events.len().checked_sub(1).filter(|before_last| *before_last > 0).map(|n| self.ledger.savepoint(&events[..n]));
         let mut effects = Vec::new();
@@ -192,7 +201,15 @@ impl Committer {
         for blob in blobs {
             Writer::write_blob(&mut round.batch, blob);
         }
+        for forget in forget {
+            self.ledger.forget(forget.account);
+            Writer::forget(&mut round.batch, forget);
+        }
         Ok(Committed { effects })
+    }
+
+    fn may_forget(&self, id: AccountId, retired: &[AccountId]) -> bool {
+        matches!(id, AccountId::Free(_)) && (self.ledger.account(id).is_none() || retired.contains(&id))
     }
 
     fn announce(&self, touched: BTreeMap<AccountId, Vec<CheckpointRecord>>) {

@@ -11,7 +11,7 @@ use milepost_ledger::{
 use milepost_store::{MAX_KEY_BYTES, MAX_VALUE_BYTES, Memory, Stats, Storage, frame};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use crate::answer::{Blob, Change, Committed};
+use crate::answer::{Blob, Change, Committed, Forget};
 use crate::commit::{Call, Committer, Fence, Message};
 use crate::rows::{MAX_TOKENS_READ, Rows};
 use crate::seam::Append;
@@ -23,6 +23,8 @@ pub const QUEUE: usize = 1024;
 pub const CHANGES: usize = 4096;
 /// Events in one list: far more than any caller has, and few enough for one batch.
 const MAX_EVENTS: usize = 1024;
+/// Accounts forgotten with one list: each is several range deletes, and every token waits for the batch.
+const MAX_FORGET: usize = 1024;
 /// Blobs handed in with one list, in bytes.
 const MAX_BLOB_BYTES: usize = MAX_VALUE_BYTES - frame::OVERHEAD;
 
@@ -127,6 +129,23 @@ impl LedgerDb {
         committed(answer.await.map_err(|_| self.why_stopped())?)
     }
 
+    /// The same, and afterwards, in the same batch, deletes all records of accounts without a job that are retired by then. Their
+    /// names may be used again. Refused as a whole where one is a job's or not retired; at most 1024 at a time.
+    pub async fn apply_and_forget(&self, events: Vec<Event>, forget: Vec<Forget>) -> Result<Committed, Error> {
+        at_most("accounts forgotten in one list", forget.len(), MAX_FORGET)?;
+        at_most(
+            "bytes in a name",
+            forget.iter().filter_map(|forget| Some(forget.names.as_ref()?.len())).max().unwrap_or(0),
+            MAX_KEY_BYTES,
+        )?;
+        let (mut message, answer) = call(events, Vec::new(), None)?;
+        if let Message::Call(call) = &mut message {
+            call.forget = forget;
+        }
+        self.queue.send(message).await.map_err(|_| self.why_stopped())?;
+        committed(answer.await.map_err(|_| self.why_stopped())?)
+    }
+
     /// [`LedgerDb::apply`] for a thread of its own. Panics inside an async task; deadlocks inside a query.
     pub fn apply_blocking(&self, events: Vec<Event>) -> Result<Committed, Error> {
         let (call, answer) = call(events, Vec::new(), None)?;
@@ -192,6 +211,11 @@ impl LedgerDb {
     /// Every account ever opened.
     pub fn accounts(&self) -> Result<Vec<AccountRecord>, Error> {
         self.rows.accounts()
+    }
+
+    /// Every account without a job whose records exist, ended ones too.
+    pub fn free_accounts(&self) -> Result<Vec<AccountRecord>, Error> {
+        self.rows.free_accounts()
     }
 
     /// Token ids of positions in `range`, as far as the transcript reaches; at most [`MAX_TOKENS_READ`].
@@ -280,7 +304,7 @@ fn call(events: Vec<Event>, blobs: Vec<Blob>, fence: Option<Fence>) -> Result<(M
     at_most("bytes in a name", names, MAX_KEY_BYTES)?;
     at_most("bytes in the blobs of one list", blobs.iter().map(Blob::bytes).sum(), MAX_BLOB_BYTES)?;
     let (reply, answer) = oneshot::channel();
-    Ok((Message::Call(Call { events, blobs, fence, reply }), answer))
+    Ok((Message::Call(Call { events, blobs, forget: Vec::new(), fence, reply }), answer))
 }
 
 fn at_most(what: &'static str, count: usize, limit: usize) -> Result<(), Error> {

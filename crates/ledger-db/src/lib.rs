@@ -60,7 +60,7 @@ mod seam;
 mod tables;
 mod writes;
 
-pub use answer::{Blob, Change, Committed};
+pub use answer::{Blob, Change, Committed, Forget};
 pub use check::{CheckReport, MAX_PROBLEMS, Problem};
 pub use error::Error;
 pub use handle::{CHANGES, LedgerDb, Options, QUEUE};

@@ -27,6 +27,10 @@ impl Rows {
         self.many(tables::ACCOUNT, store::Range::all(), "account record")
     }
 
+    pub(crate) fn free_accounts(&self) -> Result<Vec<AccountRecord>, Error> {
+        self.many(tables::ACCOUNT, store::Range::prefix(tables::free()), "account record")
+    }
+
     pub(crate) fn is_known(&self, id: AccountId) -> Result<bool, Error> {
         Ok(self.store.get(tables::ACCOUNT, &tables::account(id))?.is_some())
     }

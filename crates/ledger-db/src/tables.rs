@@ -18,6 +18,9 @@ pub(crate) const RECEIPT: Table = Table::new("receipt");
 pub(crate) const META: Table = Table::new("meta");
 pub(crate) const SCHEMA: Table = Table::new("schema");
 
+/// Tables whose keys begin with an account.
+pub(crate) const BY_ACCOUNT: [Table; 6] = [ACCOUNT, LIVE, TOKENS, TURN, REQUEST, CHECKPOINT];
+
 /// Every table.
 pub(crate) const ALL: [Table; 12] = [ACCOUNT, LIVE, TOKENS, TURN, REQUEST, CHECKPOINT, CLAIM, TX, PENDING_TX, RECEIPT, META, SCHEMA];
 
@@ -41,6 +44,11 @@ fn read_account(reader: &mut Reader<'_>) -> Option<AccountId> {
 
 pub(crate) fn account(id: AccountId) -> Vec<u8> {
     account_part(id).build()
+}
+
+/// How the keys of all accounts without a job begin.
+pub(crate) fn free() -> Vec<u8> {
+    Key::new().u8(FREE_TAG).build()
 }
 
 pub(crate) fn account_of(key: &[u8]) -> Option<AccountId> {

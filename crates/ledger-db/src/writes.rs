@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use milepost_ledger::{AccountId, Effect, Phase, TurnRecord, TurnState};
-use milepost_store::{Batch, Table};
+use milepost_store::{Batch, Range, Table};
 use serde::Serialize;
 
-use crate::answer::Blob;
+use crate::answer::{Blob, Forget};
 use crate::codec::{self, VERSION};
 use crate::tables;
 
@@ -75,6 +75,16 @@ impl Writer {
         match blob {
             Blob::Receipt { claim, bytes } => batch.put_sealed(tables::RECEIPT, tables::claim(*claim), VERSION, bytes),
             Blob::Meta { name, bytes } => batch.put_sealed(tables::META, name.as_bytes(), VERSION, bytes),
+        }
+    }
+
+    /// Deletes whatever there is of an account.
+    pub(crate) fn forget(batch: &mut Batch, forget: &Forget) {
+        for table in tables::BY_ACCOUNT {
+            batch.delete_range(table, Range::prefix(tables::account(forget.account)));
+        }
+        if let Some(names) = &forget.names {
+            batch.delete_range(tables::META, Range::prefix(names.as_bytes()));
         }
     }
 

@@ -8,8 +8,8 @@ use common::{FREE, KEY, MODEL, Model, OPTIONS, OTHER_KEY, end_turn, ids, job, li
 use milepost_ledger::{
     self as ledger, ClaimId, EndReason, Event, JobId, Phase, Purpose, SessionEnd, TokenCount, TokenSeq, TurnState, TxId,
 };
-use milepost_ledger_db::{Append, Blob, Error, LedgerDb, LedgerStore, MAX_TOKENS_READ, Problem};
-use milepost_store::{Batch, Corruption, Durability, Error as StoreError, Memory, Storage};
+use milepost_ledger_db::{Append, Blob, Error, Forget, LedgerDb, LedgerStore, MAX_TOKENS_READ, Problem};
+use milepost_store::{Batch, Corruption, Durability, Error as StoreError, Memory, Order, Range, Storage, Table, entries};
 
 async fn played(store: &Memory) -> LedgerDb {
     let db = LedgerDb::open(Arc::new(store.clone()), OPTIONS).unwrap();
@@ -117,6 +117,40 @@ fn a_retired_account_is_not_loaded_again() {
         assert_eq!(db.query(|ledger| ledger.accounts().count()).await.unwrap(), 0);
         assert_eq!(db.account(FREE).unwrap().unwrap().positions.metered, TokenSeq(5));
         assert_eq!(db.apply(vec![open(FREE, None)]).await.unwrap_err(), Error::Refused(ledger::Error::NotOpen(FREE)));
+    });
+}
+
+#[test]
+fn a_forgotten_account_leaves_no_row_and_its_name_may_be_used_again() {
+    runtime().block_on(async {
+        let store = memory();
+        let db = LedgerDb::open(Arc::new(store.clone()), OPTIONS).unwrap();
+        let rows = |store: &Memory| {
+            let count = |table: &Table| entries(store, *table, Range::all(), Order::Ascending).count();
+            LedgerDb::tables().iter().map(count).collect::<Vec<_>>()
+        };
+        db.apply(vec![open(job(1), None), start(job(1), "r"), metered(job(1), 0, 5)]).await.unwrap();
+        let before = rows(&store);
+        let receipt = Blob::Meta { name: "receipts/free/0".to_owned(), bytes: vec![1] };
+        let life = vec![open(FREE, None), start(FREE, "r"), metered(FREE, 0, 250), end_turn(FREE)];
+        db.apply_with(life.clone(), vec![receipt]).await.unwrap();
+        let forget = |account| vec![Forget { account, names: Some("receipts/free/".to_owned()) }];
+        let full = rows(&store);
+        for (events, id) in [(vec![], FREE), (vec![], job(1)), (vec![end_turn(job(1))], job(1))] {
+            let refused = db.apply_and_forget(events, forget(id)).await;
+            assert!(matches!(refused, Err(Error::Refused(ledger::Error::WrongState { .. }))), "{refused:?}");
+        }
+        assert_eq!(rows(&store), full, "refused, and nothing was touched");
+        assert_eq!(db.free_accounts().unwrap().len(), 1);
+        db.apply_and_forget(vec![Event::Retire { account: FREE }], forget(FREE)).await.unwrap();
+        assert_eq!((rows(&store), db.free_accounts().unwrap()), (before, vec![]));
+        assert_eq!(db.account(job(1)).unwrap().unwrap().positions.metered, TokenSeq(5));
+        db.apply(life).await.unwrap();
+        assert_eq!(db.tokens(FREE, TokenSeq(0)..TokenSeq(250)).unwrap().len(), 250);
+        assert!(db.check().unwrap().is_clean());
+        drop(db);
+        let db = LedgerDb::open(Arc::new(store.crash().reopen()), OPTIONS).unwrap();
+        assert_eq!(db.account(FREE).unwrap().unwrap().positions.metered, TokenSeq(250));
     });
 }
 

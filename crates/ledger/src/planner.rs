@@ -227,7 +227,8 @@ fn closing_step(account: &Account, view: &ChainView, step: Step) -> Step {
 fn claim_while_open(account: &Account, terms: &Terms, view: &ChainView, config: &PlanConfig) -> Step {
     let unclaimed = account.record.positions.sealed - account.record.positions.finalized;
     let worth = terms.price.checked_mul(unclaimed.0).unwrap_or(TokenAmount(u128::MAX));
-    let idle_is_near = view.time.plus(config.claim_seconds) >= account.record.last_claim.plus(terms.idle_timeout);
+    let idle_is_near =
+        heeds_idle(terms, config) && view.time.plus(config.claim_seconds) >= account.record.last_claim.plus(terms.idle_timeout);
     // Waiting for more than one claim can hold would be waiting for nothing.
     let enough = unclaimed >= config.claim_tokens.min(claim_size(account.record.threshold, terms.min_claim, config.max_claim_tokens));
     if !(enough || idle_is_near || config.claim_at_value.is_some_and(|value| worth >= value)) {
@@ -237,6 +238,13 @@ fn claim_while_open(account: &Account, terms: &Terms, view: &ChainView, config: 
         Next::Step(step) => step,
         Next::Never => Step::Wait(WaitFor::Tokens),
     }
+}
+
+/// Whether claims are made to keep the session from being called idle. One that is called idle after less than two claims take would
+/// be claimed without end, each checkpoint at the price of a proof and a transaction, and might be called idle all the same: there the
+/// closing window is relied on. Without a window an idle session loses what is unclaimed, whatever a claim costs.
+fn heeds_idle(terms: &Terms, config: &PlanConfig) -> bool {
+    terms.claim_window == 0 || terms.idle_timeout >= config.claim_seconds.saturating_mul(2)
 }
 
 /// Tokens of a full claim: as many whole checkpoints as `max_claim` holds, but no fewer than reach `min_claim`, and at least one.

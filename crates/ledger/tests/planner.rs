@@ -89,6 +89,29 @@ fn a_quiet_session_is_claimed_before_the_contract_calls_it_idle() {
 }
 
 #[test]
+fn an_idle_timeout_that_leaves_no_room_for_claims_is_not_raced() {
+    let step = |timeout: u64, window: u64, seconds: u64| {
+        let mut desk = Desk::new(Terms { idle_timeout: timeout, claim_window: window, ..terms(10_000) }, 100);
+        desk.meter(250);
+        active(&desk, seconds)
+    };
+    // A claim takes 120 s: by this rule every checkpoint would be a claim, from the first second on.
+    for seconds in [0, 59, 60, 119, 1_000] {
+        assert_eq!(step(60, 3_600, seconds), Step::Wait(WaitFor::Tokens), "at {seconds} s");
+        assert_eq!(step(239, 3_600, seconds), Step::Wait(WaitFor::Tokens), "at {seconds} s");
+    }
+    assert_eq!((step(240, 3_600, 119), step(240, 3_600, 120)), (Step::Wait(WaitFor::Tokens), claim(200)));
+    // Without a window an idle session would lose them.
+    assert_eq!(step(60, 0, 0), claim(100));
+    // What gathers is claimed all the same, and the closing window takes the rest.
+    let mut desk = closing_desk(Terms { idle_timeout: 60, ..terms(10_000) }, 100, 550, 3_660);
+    assert_eq!(closing(&desk, 61, 3_660, &CONFIG), claim(550));
+    desk = Desk::new(Terms { idle_timeout: 60, ..terms(10_000) }, 100);
+    desk.meter(500);
+    assert_eq!(active(&desk, 60), claim(500));
+}
+
+#[test]
 fn a_claim_is_begun_early_enough_to_be_proven_when_the_rate_cap_allows_it() {
     let mut desk = Desk::new(terms(10_000), 100);
     desk.meter(5_000);

@@ -149,6 +149,34 @@ async fn what_one_session_generated_is_never_claimed_from_another_that_got_its_n
     Ok(())
 }
 
+/// Without its funding every further token would be for nobody's money; with it back, the session is what it was.
+#[tokio::test]
+async fn a_session_that_a_reorganisation_took_is_stopped_and_goes_on_when_its_funding_is_back() -> Done {
+    let mut world = World::new().await?;
+    world.config.sweep_seconds = 1;
+    let before = world.chain.snapshot().await?;
+    let job = world.session(SessionOptions::default()).await?;
+    world.generate(job, 50).await?;
+    // The funding never happened; the chain goes on without it.
+    world.chain.revert(before).await?;
+    let settlement = world.start().await?;
+    let begun = std::time::Instant::now();
+    while world.record(job).halted.is_none() {
+        assert!(begun.elapsed() < common::PATIENCE, "still served");
+        world.chain.mine(1).await?;
+    }
+    let halted = world.record(job).halted.unwrap_or_default();
+    assert!(halted.starts_with("[MP-S-030]"), "{halted}");
+    assert_eq!(world.deployed.create_session(&world.chain, SessionOptions::default()).await?, job.0, "it has its number again");
+    world.chain.mine(1).await?;
+    world.until(job, "going on", |record| record.halted.is_none()).await;
+    world.generate(job, 50).await?;
+    world.until(job, "landed", |record| record.positions.landed.0 == 100).await;
+    assert_eq!(world.claimed(job).await?, [100]);
+    settlement.stop().await?;
+    Ok(())
+}
+
 /// A signed claim can be sent again by anybody, for ever: none is made before the session it is for is there to stay.
 #[tokio::test]
 async fn nothing_is_signed_for_a_session_whose_funding_is_not_final() -> Done {

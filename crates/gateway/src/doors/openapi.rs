@@ -143,7 +143,7 @@ mod paths {
     #[utoipa::path(post, path = "/v1/inference", request_body = InferenceRequest, responses(
         (status = 200, body = InferenceAnswer), (status = 400, body = NativeError), (status = 401, body = NativeError),
         (status = 402, body = NativeError), (status = 403, body = NativeError), (status = 404, body = NativeError),
-        (status = 409, body = NativeError), (status = 413, body = NativeError), (status = 429, body = NativeError),
+        (status = 409, body = NativeError), (status = 413, body = NativeError), (status = 422, body = NativeError), (status = 429, body = NativeError),
         (status = 503, body = NativeError)), security((), ("session" = [])))]
     fn inference() {}
 
@@ -164,11 +164,11 @@ mod paths {
     fn models() {}
 
     /// Begins opening a session.
-    #[utoipa::path(post, path = "/v1/session/challenge", request_body = ChallengeRequest, responses((status = 200, body = Challenge), (status = 404, body = NativeError)))]
+    #[utoipa::path(post, path = "/v1/session/challenge", request_body = ChallengeRequest, responses((status = 200, body = Challenge), (status = 403, body = NativeError), (status = 404, body = NativeError), (status = 422, body = NativeError), (status = 503, body = NativeError)))]
     fn challenge() {}
 
     /// Opens a session; answers with its token.
-    #[utoipa::path(post, path = "/v1/session", request_body = OpenRequest, responses((status = 200, body = Object), (status = 401, body = NativeError), (status = 403, body = NativeError)))]
+    #[utoipa::path(post, path = "/v1/session", request_body = OpenRequest, responses((status = 200, body = Object), (status = 401, body = NativeError), (status = 403, body = NativeError), (status = 422, body = NativeError), (status = 503, body = NativeError)))]
     fn open() {}
 
     /// Takes a voucher.

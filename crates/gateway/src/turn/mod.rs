@@ -13,6 +13,7 @@
 //! - A turn without readers is cancelled. What is durable by then stays collectable under the request's id.
 //! - [`replay`] builds an ended turn from the database: a retry after the end is read by the very same reader.
 
+pub(crate) mod ending;
 pub(crate) mod live;
 pub(crate) mod reader;
 pub(crate) mod replay;

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use milepost_inference::Engine;
 use milepost_ledger::{AccountId, CheckpointRecord, EndReason, TurnRecord, TurnState};
 
+use super::ending::receipt_name;
 use super::live::{LiveTurn, Log, Outcome, Sealed, Token};
-use super::run::{receipt_name, seal_after};
+use super::run::seal_after;
 use super::{Ended, Started};
 use crate::error::Error;
 use crate::host::Host;
@@ -17,6 +18,13 @@ const PAGE: usize = 64;
 
 /// The turn as its records tell it, ready to be read.
 pub(crate) async fn replay(host: &Host, record: &TurnRecord, unbilled: Option<String>) -> Result<Arc<LiveTurn>, Error> {
+    let log = recorded(host, record, unbilled).await?;
+    tracing::info!(event = "turn_replayed", account = %record.account, turn = record.number, request = %record.request, "stored answer replayed, nothing billed");
+    Ok(LiveTurn::with_log(record.account, record.request.clone(), record.body, log))
+}
+
+/// All that the records tell of an ended turn.
+pub(super) async fn recorded(host: &Host, record: &TurnRecord, unbilled: Option<String>) -> Result<Log, Error> {
     let account =
         host.db.account(record.account)?.ok_or_else(|| Error::Internal { reason: format!("account {} vanished", record.account) })?;
     let engine = host.engine_by_digest(&account.model);
@@ -48,9 +56,7 @@ pub(crate) async fn replay(host: &Host, record: &TurnRecord, unbilled: Option<St
     };
     let ended =
         Ended { reason, error: None, end: record.end, cached: 0, left: account.terms.is_some().then_some(admission.tokens.0), receipt };
-    let log = Log { started: Some(Arc::new(started)), tokens, seals, outcome: Some(Outcome::Ended(Arc::new(ended))) };
-    tracing::info!(event = "turn_replayed", account = %record.account, turn = record.number, request = %record.request, "stored answer replayed, nothing billed");
-    Ok(LiveTurn::with_log(record.account, record.request.clone(), record.body, log))
+    Ok(Log { started: Some(Arc::new(started)), tokens, seals, outcome: Some(Outcome::Ended(Arc::new(ended))) })
 }
 
 /// Checkpoints whose last token is one of the turn's. All but the last of an account hold exactly `threshold` tokens, which tells

@@ -1,14 +1,16 @@
 //! Running a turn: admit, start, and the one metering loop.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use milepost_inference::{Budget, Engine, Generation, Request, Sampled};
 use milepost_ledger::{
     AccountId, AccountRecord, Bound, Digest, EndReason, Error as Refused, Event, Phase, Sampler, SessionEnd, StartTurn, TokenCount,
     TokenId, TokenSeq,
 };
-use milepost_ledger_db::{Blob, Error as DbError};
+use milepost_ledger_db::Error as DbError;
 use milepost_statement::prompt_digest;
 use tokio::time::Instant;
 
@@ -17,7 +19,6 @@ use super::{Ended, Started, end_reason};
 use crate::accounts::Resolved;
 use crate::error::Error;
 use crate::host::Host;
-use crate::receipt::Receipt;
 use crate::request::{Door, GenerateRequest};
 use crate::session::Notice;
 
@@ -87,6 +88,15 @@ impl Run {
             Ok(permit) => permit,
             Err(error) => return self.turn.refuse(error),
         };
+        // Caught while the account's slot is held: whoever comes next must find the turn ended.
+        if AssertUnwindSafe(self.through()).catch_unwind().await.is_err() {
+            self.panicked().await;
+        }
+        drop((slot, unbilled));
+        self.resolved.session.touch(self.host.now());
+    }
+
+    async fn through(&self) {
         match self.start().await {
             Ok(Some(mut metering)) => {
                 let stop = self.meter(&mut metering).await;
@@ -95,8 +105,6 @@ impl Run {
             Ok(None) => self.turn.record(|log| log.outcome = Some(Outcome::Superseded)),
             Err(error) => self.turn.refuse(error),
         }
-        drop((slot, unbilled));
-        self.resolved.session.touch(self.host.now());
     }
 
     /// Admits the request and makes its start durable. Nothing is sampled before that: the budget begins at nothing.
@@ -340,45 +348,6 @@ impl Run {
         }
         self.turn.record(|log| log.outcome = Some(Outcome::Ended(Arc::new(ended))));
     }
-
-    async fn close(&self, account: AccountId, number: u32, reason: EndReason) -> Result<Closed, Error> {
-        let db = &self.host.db;
-        let request = self.turn.request.clone();
-        let signer = self.host.signer.clone();
-        let receipt =
-            db.query(move |ledger| ledger.account(account).map(|account| Receipt::of(account, &request, signer.as_ref()))).await?;
-        let now = self.host.now();
-        let mut events = vec![Event::EndTurn { account, reason, at: now }];
-        if self.resolved.ephemeral {
-            events.push(Event::EndSession { account, reason: SessionEnd::ByHost, at: now });
-            events.push(Event::Retire { account });
-        }
-        let blobs = receipt
-            .as_ref()
-            .and_then(|receipt| serde_json::to_vec(receipt).ok())
-            .map(|bytes| Blob::Meta { name: receipt_name(account, number), bytes })
-            .into_iter()
-            .collect();
-        match db.apply_with(events, blobs).await {
-            Ok(committed) => Ok(Closed { receipt, record: committed.account().cloned(), by_session_end: false }),
-            // The session ended meanwhile and took the turn with it.
-            Err(DbError::Refused(Refused::NoTurn(_) | Refused::UnknownAccount(_))) => {
-                Ok(Closed { receipt, record: db.account(account)?, by_session_end: true })
-            }
-            Err(error) => Err(self.host.storage_failed(error)),
-        }
-    }
-}
-
-struct Closed {
-    receipt: Option<Receipt>,
-    record: Option<AccountRecord>,
-    by_session_end: bool,
-}
-
-/// Name of a turn's stored receipt.
-pub(crate) fn receipt_name(account: AccountId, turn: u32) -> String {
-    format!("turn-receipt/{account}/{turn}")
 }
 
 /// After how many tokens of a turn that begins at `start` a checkpoint was sealed.

@@ -1,8 +1,9 @@
 //! Every malformed request gets a typed error that says what would be right; nothing is metered because of it.
 
+use milepost_gateway::{JobsError, JobsErrorKind};
 use serde_json::{Value, json};
 
-use crate::node::{CHAIN, Node, Setup, ask, ask_chat, config, terms};
+use crate::node::{CHAIN, Node, Setup, answer, ask, ask_chat, config, depositor, terms};
 use crate::socket::Socket;
 
 fn with(mut base: Value, field: &str, value: Value) -> Value {
@@ -216,13 +217,63 @@ async fn a_job_that_is_not_there_and_a_chain_that_does_not_answer_are_told_apart
     let node = Node::start(Setup::legacy(terms())).await;
     let (status, answer) = node.post("/v1/inference", &ask(8, "x", 3)).await;
     assert_eq!((status, &answer["error_type"]), (404, &json!("job_not_found")));
-    node.jobs.dead.store(true, std::sync::atomic::Ordering::SeqCst);
+    let dead = jobs_error(JobsErrorKind::Unreachable, "MP-S-001");
+    node.jobs.refuse(Some(dead.clone()));
     let response = node.send("/v1/inference", &ask(7, "x", 3), &[]).await;
     assert_eq!((response.status().as_u16(), response.headers().contains_key("retry-after")), (503, true));
-    node.jobs.dead.store(false, std::sync::atomic::Ordering::SeqCst);
+    node.jobs.refuse(None);
     assert_eq!(node.post("/v1/inference", &ask(7, "x", 3)).await.0, 200);
     // Once the job is open here, serving it needs no chain.
-    node.jobs.dead.store(true, std::sync::atomic::Ordering::SeqCst);
+    node.jobs.refuse(Some(dead));
     assert_eq!(node.post("/v1/inference", &ask(7, "x", 3)).await.0, 200);
     assert_eq!(node.metered(7), 6);
+}
+
+fn jobs_error(kind: JobsErrorKind, code: &'static str) -> JobsError {
+    JobsError { kind, code, message: format!("[{code}] job 7 is as it is"), advice: "fund another one" }
+}
+
+#[tokio::test]
+async fn a_refusal_that_is_for_good_says_so_at_every_door() {
+    let node = Node::start(Setup::legacy(terms())).await;
+    let (status, challenge) = node.post("/v1/session/challenge", &json!({ "job_id": "7" })).await;
+    assert_eq!(status, 200, "{challenge}");
+    let cases = [
+        (JobsErrorKind::AnotherHost, "MP-S-013", 403, "job_of_another_host", "JOB_OF_ANOTHER_HOST"),
+        (JobsErrorKind::NotServed, "MP-S-027", 422, "job_not_served", "JOB_NOT_SERVED"),
+        (JobsErrorKind::Unreachable, "MP-S-001", 503, "service_unavailable", "CHAIN_UNAVAILABLE"),
+    ];
+    for (kind, cause, status, code, frame_code) in cases {
+        node.jobs.refuse(Some(jobs_error(kind, cause)));
+        let for_good = kind != JobsErrorKind::Unreachable;
+        let said = |text: &Value| {
+            let text = text.as_str().expect("a message");
+            text.contains(&format!("[{cause}] job 7")) && text.contains("fund another one") == for_good
+        };
+        let doors = [
+            ("/v1/inference", ask(7, "x", 3)),
+            ("/v1/chat/completions", ask_chat(7, "x", 3)),
+            ("/v1/session/challenge", json!({ "job_id": "7" })),
+            ("/v1/session", answer(&challenge, &depositor(), None)),
+        ];
+        for (path, body) in doors {
+            let response = node.send(path, &body, &[]).await;
+            let (found, retried) = (response.status().as_u16(), response.headers().contains_key("retry-after"));
+            let body: Value = response.json().await.expect("JSON");
+            let (found_code, message, details) = if path.contains("chat") {
+                (&body["error"]["code"], &body["error"]["message"], &body["error"]["details"])
+            } else {
+                (&body["error_type"], &body["message"], &body["details"])
+            };
+            assert_eq!((found, retried, found_code), (status, !for_good, &json!(code)), "{path}: {body}");
+            assert_eq!((said(message), &details["cause"]), (true, &json!(cause)), "{path}: {body}");
+        }
+        let mut socket = Socket::open(&node).await;
+        let frame = socket.ask("session_init", json!({ "job_id": 7, "id": 1 })).await;
+        assert_eq!((&frame["code"], &frame["id"], said(&frame["message"])), (&json!(frame_code), &json!(1), true), "{frame}");
+        socket.send("inference", json!({ "request": ask(7, "x", 3), "id": 2 })).await;
+        let frame = socket.next().await;
+        assert_eq!((&frame["code"], &frame["id"], said(&frame["message"])), (&json!(frame_code), &json!(2), true), "{frame}");
+    }
+    assert_eq!(node.metered(7), 0);
 }

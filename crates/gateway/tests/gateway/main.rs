@@ -8,5 +8,6 @@ mod idempotence;
 mod limits;
 mod node;
 mod ownership;
+mod panics;
 mod session;
 mod socket;

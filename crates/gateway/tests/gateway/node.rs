@@ -1,5 +1,6 @@
 //! A host on a real socket: scripted engine, ledger on the memory store, a clock that tests move.
 
+use std::backtrace::Backtrace;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -81,31 +82,64 @@ pub(crate) fn vouched(allowance: u64) -> Terms {
 #[derive(Default)]
 pub(crate) struct TestJobs {
     jobs: Mutex<HashMap<u64, Terms>>,
-    pub(crate) dead: std::sync::atomic::AtomicBool,
+    refuses: Mutex<Option<JobsError>>,
+}
+
+impl TestJobs {
+    pub(crate) fn refuse(&self, refusal: Option<JobsError>) {
+        *self.refuses.lock().expect("unpoisoned") = refusal;
+    }
 }
 
 impl Jobs for TestJobs {
     fn terms(&self, job: JobId) -> BoxFuture<'_, Result<Option<Terms>, JobsError>> {
-        let answer = if self.dead.load(SeqCst) {
-            Err(JobsError("connection refused".into()))
-        } else {
-            Ok(self.jobs.lock().expect("unpoisoned").get(&job.0).cloned())
+        let answer = match self.refuses.lock().expect("unpoisoned").clone() {
+            Some(refusal) => Err(refusal),
+            None => Ok(self.jobs.lock().expect("unpoisoned").get(&job.0).cloned()),
         };
         Box::pin(async move { answer })
     }
 }
 
-pub(crate) struct TestClock(AtomicU64);
+type Trap = Box<dyn Fn() -> bool + Send>;
+
+#[derive(Default)]
+pub(crate) struct TestClock {
+    now: AtomicU64,
+    /// Whether the time has come for a look to fail. The first that does is the last.
+    trap: Mutex<Option<Trap>>,
+}
 
 impl Clock for TestClock {
     fn now(&self) -> UnixSeconds {
-        UnixSeconds(self.0.load(SeqCst))
+        let sprung = match &mut *self.trap.lock().expect("never held over the panic") {
+            // Others look at the clock as well: who asks stands on the stack.
+            trap @ Some(_) => trap.take_if(|now| now() && from_the_metering_task()).is_some(),
+            None => false,
+        };
+        assert!(!sprung, "the clock broke, as a test asked for");
+        UnixSeconds(self.now.load(SeqCst))
     }
 }
 
+fn from_the_metering_task() -> bool {
+    let stack = Backtrace::force_capture().to_string();
+    // What ends a turn in the ledger looks at the clock as well, but from its own file.
+    stack.contains("turn/run.rs") && !stack.contains("turn/ending.rs")
+}
+
 impl TestClock {
+    /// The first look at the clock by a task that runs a turn panics, once `now` holds.
+    pub(crate) fn panic_when(&self, now: impl Fn() -> bool + Send + 'static) {
+        *self.trap.lock().expect("unpoisoned") = Some(Box::new(now));
+    }
+
+    pub(crate) fn has_panicked(&self) -> bool {
+        self.trap.lock().expect("unpoisoned").is_none()
+    }
+
     pub(crate) fn advance(&self, seconds: u64) {
-        self.0.fetch_add(seconds, SeqCst);
+        self.now.fetch_add(seconds, SeqCst);
     }
 }
 
@@ -193,7 +227,7 @@ impl Node {
         let db =
             LedgerDb::open(Arc::new(setup.store.clone()), milepost_ledger_db::Options { raise_priority: false }).expect("the store opens");
         let engine = Arc::new(ScriptedEngine::new(setup.engine).expect("the engine starts"));
-        let clock = Arc::new(TestClock(AtomicU64::new(START)));
+        let clock = Arc::new(TestClock { now: AtomicU64::new(START), ..TestClock::default() });
         let jobs = Arc::new(TestJobs::default());
         let settling = setup.jobs.is_some();
         jobs.jobs.lock().expect("unpoisoned").extend(setup.jobs.unwrap_or_default());

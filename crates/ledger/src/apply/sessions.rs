@@ -153,6 +153,16 @@ impl Ledger {
         self.retired.insert(id);
         Ok(Vec::new())
     }
+
+    /// Lets go of the name of a retired account whose records are deleted with this call: it may be opened anew, from token 0.
+    /// `false`, and nothing done, for jobs, of which claims and payouts speak for good, and for accounts that are still here.
+    pub fn forget(&mut self, id: AccountId) -> bool {
+        let may = matches!(id, AccountId::Free(_)) && !self.accounts.contains_key(&id);
+        if may {
+            self.retired.remove(&id);
+        }
+        may
+    }
 }
 
 impl Account {

@@ -2,9 +2,9 @@
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use milepost_gateway::{Jobs, JobsError};
+use milepost_gateway::{Jobs, JobsError, JobsErrorKind};
 use milepost_ledger::{Address, JobId, Terms};
-use milepost_settlement::Chain;
+use milepost_settlement::{Chain, Error};
 
 /// Reads terms from the marketplace; only jobs of this host that are active have any.
 pub(super) struct ChainJobs {
@@ -20,6 +20,50 @@ impl ChainJobs {
 
 impl Jobs for ChainJobs {
     fn terms(&self, job: JobId) -> BoxFuture<'_, Result<Option<Terms>, JobsError>> {
-        async move { self.chain.terms_to_open(job, self.host).await.map_err(|error| JobsError(error.to_string())) }.boxed()
+        async move { answer(self.chain.terms_to_open(job, self.host).await) }.boxed()
+    }
+}
+
+/// What the doors tell a client of the chain's answer. Whatever does not speak of the job itself decides nothing about it.
+fn answer(found: Result<Option<Terms>, Error>) -> Result<Option<Terms>, JobsError> {
+    let error = match found {
+        Err(Error::UnknownJob(_)) => return Ok(None),
+        Ok(terms) => return Ok(terms),
+        Err(error) => error,
+    };
+    let kind = match &error {
+        Error::AnotherHost { .. } => JobsErrorKind::AnotherHost,
+        Error::VerifierDemanded { .. } | Error::NotActive { .. } | Error::Price { .. } | Error::ChainAhead { .. } => {
+            JobsErrorKind::NotServed
+        }
+        _ => JobsErrorKind::Unreachable,
+    };
+    Err(JobsError { kind, code: error.code(), message: error.to_string(), advice: error.advice() })
+}
+
+#[cfg(test)]
+mod tests {
+    use milepost_ledger::TokenAmount;
+
+    use super::*;
+
+    const JOB: JobId = JobId(3);
+
+    #[test]
+    fn only_what_the_chain_says_of_the_job_is_for_good() {
+        let cases = [
+            (Error::AnotherHost { job: JOB, expected: Address::ZERO, found: Address([1; 20]) }, JobsErrorKind::AnotherHost, "MP-S-013"),
+            (Error::VerifierDemanded { job: JOB, verifier: Address([1; 20]) }, JobsErrorKind::NotServed, "MP-S-014"),
+            (Error::NotActive { job: JOB, status: "closing" }, JobsErrorKind::NotServed, "MP-S-015"),
+            (Error::ChainAhead { job: JOB, used: 5 }, JobsErrorKind::NotServed, "MP-S-016"),
+            (Error::Price { job: JOB, token: Address::ZERO, paid: TokenAmount(1), asked: None }, JobsErrorKind::NotServed, "MP-S-027"),
+            (Error::Unreachable { endpoint: "e".into(), what: "a job", reason: "refused".into() }, JobsErrorKind::Unreachable, "MP-S-001"),
+            (Error::Answer { what: "a job", answer: "?".into() }, JobsErrorKind::Unreachable, "MP-S-011"),
+        ];
+        for (error, kind, code) in cases {
+            let (text, advice) = (error.to_string(), error.advice());
+            assert_eq!(answer(Err(error)), Err(JobsError { kind, code, message: text, advice }));
+        }
+        assert_eq!(answer(Err(Error::UnknownJob(JOB))), Ok(None));
     }
 }

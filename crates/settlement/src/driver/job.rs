@@ -38,10 +38,14 @@ impl Driver {
             self.forget(job);
             return Ok(());
         };
-        let (view, terms) = self.chain.view(job, head).await?;
+        let (view, terms) = match self.chain.view(job, head).await {
+            Err(Error::UnknownJob(_)) => return self.gone(job, &record, head).await,
+            seen => seen?,
+        };
         if is_anothers(&record, &terms) {
             return self.another_job(job, &record).await;
         }
+        self.is_back(job, &record).await?;
         let look = Look { view, funded: terms.started, head };
         for _ in 0..MAX_STEPS {
             let Some(planned) = self.books.plan(job, view, self.config.plan()).await? else {
@@ -239,7 +243,7 @@ impl Driver {
 
 /// Whether the terms are another session's than the account was opened with. The start may differ: the same funding, included
 /// again in another block, is the same session.
-fn is_anothers(record: &AccountRecord, found: &Terms) -> bool {
+pub(super) fn is_anothers(record: &AccountRecord, found: &Terms) -> bool {
     let agreed = |terms: &Terms| {
         let Terms { host, depositor, token, deposit, price, model, voucher, salt_commitment, .. } = *terms;
         (host, depositor, token, deposit, price, model, voucher, salt_commitment)

@@ -7,6 +7,7 @@
 //!
 //! Everything here may be forgotten at any instant: what matters is in the ledger, and a new loop continues from it.
 
+mod gone;
 mod job;
 mod payout;
 mod proving;
@@ -66,6 +67,8 @@ pub(crate) struct Driver {
     proof_failures: HashMap<ClaimId, (u32, Instant)>,
     head: Option<Head>,
     scanned: Option<u64>,
+    /// Jobs that the chain no longer has, and the first block that said so.
+    missing: HashMap<JobId, u64>,
     /// When each job was last looked at.
     looked: HashMap<JobId, Instant>,
     last_balance: Option<Instant>,
@@ -106,6 +109,7 @@ impl Driver {
             proof_failures: HashMap::new(),
             head: None,
             scanned: None,
+            missing: HashMap::new(),
             looked: HashMap::new(),
             last_balance: None,
         }
@@ -316,6 +320,7 @@ impl Driver {
         self.troubled.remove(&job);
         self.deadlines.remove(&job);
         self.looked.remove(&job);
+        self.missing.remove(&job);
         let stale: Vec<_> = self.in_proof.keys().chain(self.proof_failures.keys()).filter(|claim| claim.job == job).copied().collect();
         for claim in stale {
             self.cancel_proof(claim);
