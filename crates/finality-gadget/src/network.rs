@@ -55,6 +55,8 @@ pub struct Status {
 pub struct OwnVotes {
     /// From the query.
     pub nonce: u64,
+    /// The last final number of the answering node. The asker does not sign before it has caught up.
+    pub finalized: CheckpointNumber,
     /// The asker's votes with the highest target and with the highest source; at most [`OwnVotes::MAX_VOTES`].
     pub votes: Vec<SignedVote>,
     /// The certificate with the highest target that counts the asker among its signers.
@@ -77,7 +79,7 @@ impl Message {
             Self::CertificatesAfter(after) => writer.u8(3).u64(after.0),
             Self::OwnVotesQuery { nonce } => writer.u8(4).u64(*nonce),
             Self::OwnVotes(own) => {
-                let writer = list(writer.u8(5).u64(own.nonce), own.votes.iter().map(SignedVote::encode));
+                let writer = list(writer.u8(5).u64(own.nonce).u64(own.finalized.0), own.votes.iter().map(SignedVote::encode));
                 list(writer, own.certificate.iter().map(Certificate::encode))
             }
         }
@@ -105,6 +107,7 @@ impl Message {
             4 => Self::OwnVotesQuery { nonce: reader.u64()? },
             5 => Self::OwnVotes(OwnVotes {
                 nonce: reader.u64()?,
+                finalized: CheckpointNumber(reader.u64()?),
                 votes: read_list(&mut reader, OwnVotes::MAX_VOTES, SignedVote::MAX_BYTES, SignedVote::decode)?,
                 certificate: read_list(&mut reader, 1, Certificate::MAX_BYTES, Certificate::decode)?.pop(),
             }),

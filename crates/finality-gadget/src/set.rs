@@ -239,12 +239,17 @@ impl Electorate {
         })
     }
 
-    /// Checks quorum and aggregate. The vote's sets are the schedule's business.
-    fn verify(&self, certificate: &Certificate) -> Result<(), Error> {
+    /// Checks bitmap and quorum.
+    fn counts(&self, certificate: &Certificate) -> Result<(), Error> {
         if !certificate.signers.fits(self.members.len()) {
             return Err(Error::Bitmap { members: self.members.len() });
         }
-        self.has_quorum(|member| self.index(member).is_some_and(|index| certificate.signers.has(index)))?;
+        self.has_quorum(|member| self.index(member).is_some_and(|index| certificate.signers.has(index)))
+    }
+
+    /// Checks quorum and aggregate. The vote's sets are the schedule's business.
+    fn verify(&self, certificate: &Certificate) -> Result<(), Error> {
+        self.counts(certificate)?;
         let message = certificate.vote.signed_bytes();
         if self.keys.verify_aggregate(&certificate.signers, &message, &certificate.aggregate) { Ok(()) } else { Err(Error::Signature) }
     }
@@ -375,6 +380,27 @@ impl Schedule {
         let index = electorate.index(signed.validator).ok_or(Error::NotAMember(signed.validator))?;
         let holds = electorate.keys.verify(index, &signed.vote.signed_bytes(), &signed.signature);
         if holds { Ok(electorate) } else { Err(Error::Signature) }
+    }
+
+    /// Which of several certificates hold, in their order: verified together where that is cheaper.
+    pub fn verify_certificates(&self, certificates: &[Certificate], entropy: &mut dyn scheme::Entropy) -> Vec<bool> {
+        let mut verdicts = vec![false; certificates.len()];
+        let mut groups: BTreeMap<Vec<SetDigest>, (&Arc<Electorate>, Vec<(usize, Vec<u8>)>)> = BTreeMap::new();
+        for (at, certificate) in certificates.iter().enumerate() {
+            if let Ok(electorate) = self.check(&certificate.vote)
+                && electorate.counts(certificate).is_ok()
+            {
+                let group = groups.entry(certificate.vote.sets.clone()).or_insert_with(|| (electorate, Vec::new()));
+                group.1.push((at, certificate.vote.signed_bytes()));
+            }
+        }
+        for (electorate, group) in groups.into_values() {
+            let claims: Vec<_> =
+                group.iter().map(|(at, message)| (&certificates[*at].signers, &**message, &certificates[*at].aggregate)).collect();
+            let held = electorate.keys.verify_aggregates(&claims, entropy);
+            group.iter().zip(held).for_each(|((at, _), holds)| verdicts[*at] = holds);
+        }
+        verdicts
     }
 
     /// Verifies a certificate: domain, sets, a quorum of each, aggregate. Nothing else is needed, not even the certificates before it:

@@ -131,7 +131,7 @@ fn every_message_reads_back_and_has_one_encoding() {
     let status = Status { finalized: CheckpointNumber(1), justified: CheckpointNumber(2), eligible: CheckpointNumber(3) };
     let status_bytes = [1u8, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 3];
     assert_eq!(Message::Status(status).encode(), status_bytes);
-    let own = OwnVotes { nonce: 77, votes: vec![signed()], certificate: Some(certificate()) };
+    let own = OwnVotes { nonce: 77, finalized: CheckpointNumber(5), votes: vec![signed()], certificate: Some(certificate()) };
     let messages = [
         Message::Status(status),
         Message::Votes(vec![signed(), signed()]),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use blst::BLST_ERROR::BLST_SUCCESS;
+use blst::blst_scalar;
 use blst::min_sig::{AggregatePublicKey, AggregateSignature, PublicKey as Point, SecretKey, Signature as SignaturePoint};
 
 use super::{Claim, Entropy, Error, KeySet, PublicKey, VoteScheme, VoteSigner, bisect};
@@ -148,6 +149,45 @@ impl KeySet for Keys {
         let (Some(key), Ok(signature)) = (self.sum(signers), parse(aggregate)) else { return false };
         signature.fast_aggregate_verify_pre_aggregated(true, message, VOTE_DST, &key) == BLST_SUCCESS
     }
+
+    fn verify_aggregates(&self, claims: &[(&Bitmap, &[u8], &Signature)], entropy: &mut dyn Entropy) -> Vec<bool> {
+        let mut verdicts = vec![false; claims.len()];
+        let mut parsed = Vec::with_capacity(claims.len());
+        for (at, (signers, message, aggregate)) in claims.iter().enumerate() {
+            if let (Some(key), Ok(signature)) = (self.sum(signers), parse(aggregate)) {
+                parsed.push((at, key, *message, signature));
+            }
+        }
+        let held = bisect(&parsed, &mut |some| many_hold(some, entropy));
+        parsed.iter().zip(held).for_each(|((at, ..), holds)| verdicts[*at] = holds);
+        verdicts
+    }
+}
+
+/// Several messages, each with its key and signature: one product of pairings over random multiples.
+fn many_hold(some: &[(usize, Point, &[u8], SignaturePoint)], entropy: &mut dyn Entropy) -> bool {
+    let coefficients: Vec<blst_scalar> = some
+        .iter()
+        .map(|_| {
+            let mut scalar = blst_scalar::default();
+            scalar.b[..COEFFICIENT_BITS / 8].copy_from_slice(&entropy.next().max(1).to_le_bytes());
+            scalar
+        })
+        .collect();
+    let messages: Vec<&[u8]> = some.iter().map(|(_, _, message, _)| *message).collect();
+    let keys: Vec<&Point> = some.iter().map(|(_, key, ..)| key).collect();
+    let signatures: Vec<&SignaturePoint> = some.iter().map(|(.., signature)| signature).collect();
+    let verdict = SignaturePoint::verify_multiple_aggregate_signatures(
+        &messages,
+        VOTE_DST,
+        &keys,
+        false,
+        &signatures,
+        true,
+        &coefficients,
+        COEFFICIENT_BITS,
+    );
+    verdict == BLST_SUCCESS
 }
 
 /// A secret key held in memory, wiped when dropped.

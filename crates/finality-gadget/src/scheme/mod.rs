@@ -99,6 +99,12 @@ pub trait KeySet: Send + Sync {
 
     /// Whether an aggregate over one message holds for exactly these signers.
     fn verify_aggregate(&self, signers: &Bitmap, message: &[u8], aggregate: &Signature) -> bool;
+
+    /// Which of several aggregates hold, in their order; cheaper than one by one where the scheme allows.
+    fn verify_aggregates(&self, claims: &[(&Bitmap, &[u8], &Signature)], entropy: &mut dyn Entropy) -> Vec<bool> {
+        let _ = entropy;
+        claims.iter().map(|(signers, message, aggregate)| self.verify_aggregate(signers, message, aggregate)).collect()
+    }
 }
 
 /// The secret side of a key.
