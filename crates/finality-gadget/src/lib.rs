@@ -12,6 +12,8 @@ pub mod network;
 pub mod persistence;
 pub mod scheme;
 pub mod set;
+#[cfg(any(test, feature = "simulator"))]
+pub mod simulator;
 mod types;
 mod vote;
 

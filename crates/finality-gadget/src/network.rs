@@ -48,6 +48,9 @@ pub struct Status {
     pub justified: CheckpointNumber,
     /// Highest checkpoint its chain offers.
     pub eligible: CheckpointNumber,
+    /// Exclusive or of the digests of all certified links above the last final number, first 8 bytes: nodes that differ in it hold different
+    /// certificates, even if their highest is the same.
+    pub open_links: u64,
 }
 
 /// The newest signs of life of the asking validator's key that the answering one knows.
@@ -73,7 +76,9 @@ impl Message {
     pub fn encode(&self) -> Vec<u8> {
         let writer = Writer::versioned(VERSION);
         match self {
-            Self::Status(status) => writer.u8(0).u64(status.finalized.0).u64(status.justified.0).u64(status.eligible.0),
+            Self::Status(status) => {
+                writer.u8(0).u64(status.finalized.0).u64(status.justified.0).u64(status.eligible.0).u64(status.open_links)
+            }
             Self::Votes(votes) => list(writer.u8(1), votes.iter().map(SignedVote::encode)),
             Self::Certificates(certificates) => list(writer.u8(2), certificates.iter().map(Certificate::encode)),
             Self::CertificatesAfter(after) => writer.u8(3).u64(after.0),
@@ -97,6 +102,7 @@ impl Message {
                 finalized: CheckpointNumber(reader.u64()?),
                 justified: CheckpointNumber(reader.u64()?),
                 eligible: CheckpointNumber(reader.u64()?),
+                open_links: reader.u64()?,
             }),
             1 => Self::Votes(read_list(&mut reader, MAX_VOTES_PER_MESSAGE, SignedVote::MAX_BYTES, SignedVote::decode)?),
             2 => {

@@ -128,8 +128,8 @@ fn a_sign_state_has_one_encoding() {
 
 #[test]
 fn every_message_reads_back_and_has_one_encoding() {
-    let status = Status { finalized: CheckpointNumber(1), justified: CheckpointNumber(2), eligible: CheckpointNumber(3) };
-    let status_bytes = [1u8, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 3];
+    let status = Status { finalized: CheckpointNumber(1), justified: CheckpointNumber(2), eligible: CheckpointNumber(3), open_links: 4 };
+    let status_bytes = [1u8, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 4];
     assert_eq!(Message::Status(status).encode(), status_bytes);
     let own = OwnVotes { nonce: 77, finalized: CheckpointNumber(5), votes: vec![signed()], certificate: Some(certificate()) };
     let messages = [

@@ -56,6 +56,14 @@ impl Links {
         self.by_target.range(after.next()..).map(|(_, certified)| certified)
     }
 
+    /// What [`Status::open_links`](crate::network::Status::open_links) says.
+    pub(super) fn open_links(&self) -> u64 {
+        self.after(self.finalized.checkpoint.number).fold(0, |sum, held| {
+            let digest = held.digest.0;
+            sum ^ u64::from_be_bytes([digest[0], digest[1], digest[2], digest[3], digest[4], digest[5], digest[6], digest[7]])
+        })
+    }
+
     /// Lowest target held.
     pub(super) fn lowest(&self) -> Option<CheckpointNumber> {
         self.by_target.keys().next().copied()

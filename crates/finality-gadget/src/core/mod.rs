@@ -247,6 +247,7 @@ impl Core {
             finalized: self.links.finalized().checkpoint.number,
             justified: self.links.tip(),
             eligible: self.chain.as_ref().map(|chain| chain.eligible).unwrap_or_default(),
+            open_links: self.links.open_links(),
         }
     }
 

@@ -66,6 +66,8 @@ pub(super) struct Own {
     pub(super) newest: Option<Vote>,
     /// The same, signed by this process: what is sent again.
     pub(super) signed: Option<SignedVote>,
+    /// Votes since something was last certified.
+    pub(super) attempts: u32,
     /// When something was last signed, or the process started.
     pub(super) voted_at: Millis,
     /// A vote that is being judged and signed.
@@ -88,6 +90,7 @@ impl Own {
             votes: BTreeMap::new(),
             newest: None,
             signed: None,
+            attempts: 0,
             voted_at: Millis(0),
             requested: None,
             sign_again_at: None,

@@ -9,14 +9,15 @@ use crate::types::{Millis, ValidatorId};
 const FIRST_MUTE: u64 = 1_000;
 /// The doubling ends here: about nine minutes.
 const MOST_DOUBLINGS: u32 = 9;
-/// Least time between two answers that cost more than the question (certificates), for each peer, in ms.
-const ANSWER_EVERY: u64 = 100;
+/// Answers that cost more than the question (certificates), for each peer and second.
+const ANSWERS_PER_SECOND: u32 = 20;
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct Peer {
     pub(super) heard: Option<Millis>,
     pub(super) status: Option<Status>,
-    answered: Option<Millis>,
+    /// The second in which answers are counted, and their number.
+    answered: (u64, u32),
     asked: Option<Millis>,
     faults: u32,
     muted_until: Millis,
@@ -49,16 +50,15 @@ impl Peers {
 
     /// Whether a costly answer to this peer is due; notes it as given.
     pub(super) fn may_answer(&mut self, to: ValidatorId, now: Millis) -> bool {
-        due(&mut self.known.entry(to).or_default().answered, now, ANSWER_EVERY)
+        let answered = &mut self.known.entry(to).or_default().answered;
+        let second = now.0 / 1_000;
+        *answered = if answered.0 == second { (second, answered.1.saturating_add(1)) } else { (second, 1) };
+        answered.1 <= ANSWERS_PER_SECOND
     }
 
     /// Whether this peer may be asked again; notes it as asked.
     pub(super) fn may_ask(&mut self, whom: ValidatorId, now: Millis, every: u64) -> bool {
         due(&mut self.known.entry(whom).or_default().asked, now, every)
-    }
-
-    pub(super) fn forget_question(&mut self, whom: ValidatorId) {
-        self.known.entry(whom).or_default().asked = None;
     }
 
     /// Peers heard from within the last `window` ms.

@@ -10,8 +10,9 @@ impl Core {
     pub(super) fn take_status(&mut self, from: ValidatorId, theirs: Status) {
         self.peers.set_status(from, theirs);
         let ours = self.status();
-        if theirs.finalized > ours.finalized || theirs.justified > ours.justified {
-            let after = if theirs.finalized > ours.finalized { ours.finalized } else { ours.justified };
+        let differ = theirs.finalized == ours.finalized && theirs.open_links != ours.open_links;
+        if theirs.finalized > ours.finalized || theirs.justified > ours.justified || differ {
+            let after = ours.finalized;
             if self.peers.may_ask(from, self.now, self.config.resend_every) {
                 self.send(Recipient::One(from), Message::CertificatesAfter(after));
             }

@@ -26,16 +26,16 @@ impl Core {
     }
 
     fn take_certificates(&mut self, from: ValidatorId, certificates: Vec<Certificate>) {
-        let full = certificates.len() >= MAX_CERTIFICATES_PER_MESSAGE;
+        let more = certificates.get(MAX_CERTIFICATES_PER_MESSAGE - 1).map(|last| last.vote.link.target.number);
         for certificate in certificates.into_iter().take(MAX_CERTIFICATES_PER_MESSAGE) {
             if let Err(set::Error::Signature | set::Error::Quorum { .. } | set::Error::Bitmap { .. }) = self.take_certificate(certificate) {
                 self.peers.fault(from, self.now);
                 return;
             }
         }
-        if full {
+        if let Some(after) = more {
             // There is more where this came from.
-            self.peers.forget_question(from);
+            self.send(Recipient::One(from), Message::CertificatesAfter(after));
         }
     }
 
@@ -86,6 +86,7 @@ impl Core {
         self.links.insert(certificate.clone());
         self.links.bound();
         self.progress_at = self.now;
+        self.own.attempts = 0;
         self.effects.push(Effect::KeepCertificate { certificate: Box::new(certificate), finalized });
         self.pass_on(target, Recipient::All, true);
         if let Some(finalized) = finalized {

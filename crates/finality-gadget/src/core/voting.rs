@@ -3,12 +3,14 @@
 use super::own::Request;
 use super::{Core, Effect, Reason};
 use crate::network::{Message, Recipient};
-use crate::types::{CheckpointNumber, FinalityCheckpoint, Link, LinkDigest};
+use crate::types::{CheckpointNumber, FinalityCheckpoint, Link, LinkDigest, ValidatorId};
 use crate::vote::{SignedVote, Vote};
 
 /// Justified checkpoints whose place on the chain is asked for, highest first. More than a few are justified above the last final one
 /// only while finality is in trouble.
 const MAX_SOURCES_ASKED: usize = 32;
+/// Targets tried after failures are multiples of at most 2^12: with checkpoints a minute apart, one every three days.
+const MAX_ROUNDNESS: u32 = 12;
 
 impl Core {
     pub(super) fn numbers_wanted(&self, limit: CheckpointNumber) -> Vec<CheckpointNumber> {
@@ -54,7 +56,7 @@ impl Core {
         if source.number < self.own.mark {
             return Err(Reason::SourceBelowMark { source: source.number, mark: self.own.mark });
         }
-        let target = self.target(source.number, limit)?;
+        let target = self.target(own, source, limit)?;
         let target = chain.at(target).ok_or(Reason::NoChain)?;
         let link = Link { source, target };
         let electorate = self.schedule.electorate(&link).map_err(|_| Reason::TooManySets)?;
@@ -71,17 +73,23 @@ impl Core {
     }
 
     /// The direct child of the source, unless its number is known to be used up: whether it is, the table knows. Otherwise, after a time of patience, the roundest
-    /// number above everything signed: validators whose heads differ by a little then choose the same.
-    fn target(&self, source: CheckpointNumber, limit: CheckpointNumber) -> Result<CheckpointNumber, Reason> {
-        let child = source.next();
+    /// number above everything signed, and after each failure only a rounder one: validators whose heads and clocks differ then meet at the
+    /// same number, once the distance between such numbers takes the chain longer than their differences.
+    fn target(&self, own: ValidatorId, source: FinalityCheckpoint, limit: CheckpointNumber) -> Result<CheckpointNumber, Reason> {
+        let child = source.number.next();
+        // Who joins with the next set votes on the first link into it, whichever that is.
+        let link = Link { source, target: FinalityCheckpoint { number: child, ..source } };
+        let votes = self.schedule.electorate(&link).is_ok_and(|electorate| electorate.index(own).is_some());
         if child > limit {
             Err(Reason::NothingToVoteFor)
-        } else if child > self.own.floor {
+        } else if votes && child > self.own.floor {
             Ok(child)
-        } else if self.now.since(self.own.voted_at) < self.config.patience {
+        } else if self.now.since(self.own.voted_at.max(self.progress_at)) < self.config.patience {
             Err(Reason::Waiting { target: self.own.floor })
         } else {
-            roundest(self.own.floor.max(source), limit).ok_or(Reason::Waiting { target: self.own.floor })
+            let round = roundest(self.own.floor.max(source.number), limit);
+            let needed = self.own.attempts.saturating_sub(1).min(MAX_ROUNDNESS);
+            round.filter(|number| number.0.trailing_zeros() >= needed).ok_or(Reason::Waiting { target: self.own.floor })
         }
     }
 
@@ -89,6 +97,7 @@ impl Core {
     pub(super) fn signed(&mut self, signed: SignedVote) {
         if self.own.requested.take() == Some(Request::Vote) {
             self.own.voted_at = self.now;
+            self.own.attempts = self.own.attempts.saturating_add(1);
             self.own.floor = self.own.floor.max(signed.vote.link.target.number);
         }
         self.own.remember(&signed.vote);
