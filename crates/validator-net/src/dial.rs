@@ -26,7 +26,7 @@ use crate::backoff::Backoff;
 use crate::limits::{HANDSHAKE_TIMEOUT, KEEPALIVE, KEEPALIVE_TIMEOUT, MAX_HEADER_BYTES, MAX_RESETS, WINDOW};
 use crate::peer::{Directory, PeerState};
 use crate::refusal::{Reason, Refusal, clean};
-use crate::wire::{self, ValidatorNetworkClient};
+use crate::wire;
 
 /// To look up a name and connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -148,13 +148,13 @@ async fn speak(
         _ => Failure::Lost(error.to_string()),
     })?;
     let channel = channel(Watched { stream, verdict: Arc::clone(verdict) }).await?;
-    let mut client = ValidatorNetworkClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
 
     let (frames, outgoing) = mpsc::channel(IN_HAND);
     let hello = wire::hello_frame(&directory.hello);
     frames.try_send(hello).map_err(|_| Failure::Lost("the stream is full before it began".to_owned()))?;
-    let answers = timeout(HANDSHAKE_TIMEOUT, client.exchange(ReceiverStream::new(outgoing))).await.map_err(|_| Failure::Silent)?;
-    let mut answers = answers.map_err(|status| of_status(&status))?.into_inner();
+    let calling = wire::call(channel, MAX_ANSWER_BYTES, ReceiverStream::new(outgoing));
+    let answers = timeout(HANDSHAKE_TIMEOUT, calling).await.map_err(|_| Failure::Silent)?;
+    let mut answers = answers.map_err(|status| of_status(&status))?;
     let welcome = timeout(HANDSHAKE_TIMEOUT, answers.message()).await.map_err(|_| Failure::Silent)?;
     let welcome = welcome.map_err(|status| of_status(&status))?.and_then(|welcome| welcome.hello);
     let malformed = |what: &str| Failure::Refuses(Refusal::plain(Reason::Malformed, what));

@@ -3,13 +3,12 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::ready;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use finality_gadget::Message;
-use futures::{Stream, StreamExt as _, stream};
+use futures::{StreamExt as _, stream};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -18,7 +17,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Request, Status, Streaming};
 
 use crate::guard::{Connection, Guarded, Link};
 use crate::limits::{
@@ -27,7 +26,7 @@ use crate::limits::{
 use crate::peer::{Directory, PeerState};
 use crate::refusal::{Reason, Refusal, clean};
 use crate::tls::Pins;
-use crate::wire::{self, Content, FRAME_OVERHEAD, Frame, ValidatorNetwork, ValidatorNetworkServer, Welcome};
+use crate::wire::{self, Answers, Content, Exchange, FRAME_OVERHEAD, Frame, Listener};
 
 /// Verified connections on their way to the gRPC server, which takes them at once.
 const MAX_VERIFIED: usize = 16;
@@ -38,7 +37,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) async fn run(directory: Arc<Directory>, listener: TcpListener, acceptor: TlsAcceptor, pins: Arc<Pins>, stop: CancellationToken) {
     let (verified, incoming) = mpsc::channel(MAX_VERIFIED);
     let limit = directory.limits.max_message_bytes + FRAME_OVERHEAD;
-    let service = ValidatorNetworkServer::new(Service { directory: Arc::clone(&directory) }).max_decoding_message_size(limit);
+    let service = Listener::new(Service { directory: Arc::clone(&directory) }, limit);
     let server = Server::builder()
         .max_concurrent_streams(MAX_STREAMS)
         .initial_stream_window_size(WINDOW)
@@ -135,8 +134,6 @@ struct Service {
     directory: Arc<Directory>,
 }
 
-type Answers = Pin<Box<dyn Stream<Item = Result<Welcome, Status>> + Send>>;
-
 impl Service {
     /// The first frame, checked.
     async fn hello(&self, connection: &Connection, frames: &mut Streaming<Frame>) -> Result<(), Refusal> {
@@ -153,11 +150,8 @@ impl Service {
     }
 }
 
-#[tonic::async_trait]
-impl ValidatorNetwork for Service {
-    type ExchangeStream = Answers;
-
-    async fn exchange(&self, request: Request<Streaming<Frame>>) -> Result<Response<Answers>, Status> {
+impl Exchange for Service {
+    async fn exchange(self: Arc<Self>, request: Request<Streaming<Frame>>) -> Result<Answers, Status> {
         let connection = request.extensions().get::<Arc<Connection>>().cloned();
         let connection = connection.ok_or_else(|| Status::internal("a request without a connection"))?;
         let peer = self.directory.peers.get(&connection.peer).cloned().ok_or_else(|| Status::internal("a connection without a peer"))?;
@@ -180,7 +174,7 @@ impl ValidatorNetwork for Service {
                 Err(refusal.to_status())
             })
         });
-        Ok(Response::new(Box::pin(welcome.chain(ending.filter_map(ready)))))
+        Ok(Box::pin(welcome.chain(ending.filter_map(ready))))
     }
 }
 

@@ -121,14 +121,14 @@ impl Refusal {
     /// The status that carries it.
     pub(crate) fn to_status(&self) -> Status {
         let (_, reason, code) = Reason::ALL[Reason::ALL.iter().position(|(reason, ..)| *reason == self.reason).unwrap_or(0)];
-        let details = wire::Refusal { reason: reason.into(), theirs: self.theirs, ours: self.ours };
+        let details = wire::Refusal { reason: reason as i32, theirs: self.theirs, ours: self.ours };
         Status::with_details(code, self.words.clone(), Bytes::from(details.encode_to_vec()))
     }
 
     /// What a status says, if a refusal is in it. Its words are a stranger's and are cut and cleaned.
     pub(crate) fn of_status(status: &Status) -> Option<Self> {
         let details = wire::Refusal::decode(status.details()).ok()?;
-        let (reason, ..) = Reason::ALL.into_iter().find(|(_, reason, _)| i32::from(*reason) == details.reason)?;
+        let (reason, ..) = Reason::ALL.into_iter().find(|(_, reason, _)| *reason as i32 == details.reason)?;
         Some(Self { reason, theirs: details.theirs, ours: details.ours, words: clean(status.message()) })
     }
 }
