@@ -21,6 +21,7 @@ pub const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
 
 /// What validators tell each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "messages are few and short-lived")]
 pub enum Message {
     /// Where the sender stands. Sent now and then; a peer that is further sends what is missing.
     Status(Status),

@@ -255,6 +255,9 @@ impl Electorate {
     }
 }
 
+/// A certificate's position in a list, and its signed bytes.
+type Placed = (usize, Vec<u8>);
+
 fn index(position: usize) -> ValidatorIndex {
     // Sets are bounded far below 2^32.
     ValidatorIndex(u32::try_from(position).unwrap_or(u32::MAX))
@@ -385,7 +388,7 @@ impl Schedule {
     /// Which of several certificates hold, in their order: verified together where that is cheaper.
     pub fn verify_certificates(&self, certificates: &[Certificate], entropy: &mut dyn scheme::Entropy) -> Vec<bool> {
         let mut verdicts = vec![false; certificates.len()];
-        let mut groups: BTreeMap<Vec<SetDigest>, (&Arc<Electorate>, Vec<(usize, Vec<u8>)>)> = BTreeMap::new();
+        let mut groups: BTreeMap<Vec<SetDigest>, (&Arc<Electorate>, Vec<Placed>)> = BTreeMap::new();
         for (at, certificate) in certificates.iter().enumerate() {
             if let Ok(electorate) = self.check(&certificate.vote)
                 && electorate.counts(certificate).is_ok()

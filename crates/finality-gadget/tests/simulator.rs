@@ -40,16 +40,16 @@ fn whatever_happens_nothing_conflicting_is_final_and_nobody_honest_is_slashable(
     }
     let seconds = began.elapsed().as_secs_f64();
     println!(
-        "{seeds} seeds from {from} in {seconds:.1} s ({:.1} a second): {} checkpoints final, {} honest votes, {} crashes, {} validators convicted, \
+        "{seeds} seeds from {from} in {seconds:.1} s ({} ms a seed): {} checkpoints final, {} honest votes, {} crashes, {} validators convicted, \
          {} refusals to sign on doubtful records, {crossed} runs with certificates across set boundaries, {halted} runs halted with a reason, \
-         {halted_without_free_reorgs} of them without deep reorganisations; {:.1} simulated hours",
-        seeds as f64 / seconds,
+         {halted_without_free_reorgs} of them without deep reorganisations; {} simulated hours",
+        began.elapsed().as_millis() / u128::from(seeds.max(1)),
         total.finals,
         total.votes,
         total.crashes,
         total.convicted,
         total.refused,
-        total.simulated as f64 / 3_600_000.0
+        total.simulated / 3_600_000
     );
     if seeds >= 100 {
         // A simulation in which nothing happens would pass everything.

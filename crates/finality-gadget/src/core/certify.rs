@@ -65,13 +65,17 @@ impl Core {
             .map(|held| (held.signed.vote.link.target.number, held.digest))
             .collect();
         waiting.dedup();
-        waiting.into_iter().for_each(|(target, digest)| self.try_certify(target, digest));
+        for (target, digest) in waiting {
+            self.try_certify(target, digest);
+        }
     }
 }
 
 fn assemble(electorate: &crate::set::Electorate, vote: &Vote, voted: &[(ValidatorId, ValidatorIndex, Signature)]) -> Option<Certificate> {
     let mut signers = Bitmap::empty(electorate.members().len());
-    voted.iter().for_each(|(_, index, _)| signers.set(*index));
+    for (_, index, _) in voted {
+        signers.set(*index);
+    }
     let signatures: Vec<(ValidatorIndex, &Signature)> = voted.iter().map(|(_, index, signature)| (*index, signature)).collect();
     let aggregate = electorate.keys().aggregate(&signatures).ok()?;
     Some(Certificate { vote: vote.clone(), signers, aggregate })

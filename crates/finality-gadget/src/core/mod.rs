@@ -299,12 +299,20 @@ impl Core {
         }
     }
 
+    /// Whether this evidence is kept already, or enough against the same validator.
+    fn is_kept(&self, evidence: &Evidence) -> bool {
+        let mut kept = self.evidence.iter().filter(|(validator, _)| *validator == evidence.validator).map(|(_, id)| id).peekable();
+        if kept.peek().is_none() {
+            return false;
+        }
+        let (id, kept): (_, Vec<_>) = (evidence.id(), kept.collect());
+        kept.len() >= MAX_EVIDENCE_PER_VALIDATOR || kept.contains(&&id)
+    }
+
     fn keep_evidence(&mut self, evidence: Evidence) {
-        let id = evidence.id();
-        let kept = self.evidence.iter().filter(|(validator, _)| *validator == evidence.validator).count();
-        if kept < MAX_EVIDENCE_PER_VALIDATOR && !self.evidence.contains(&(evidence.validator, id)) {
+        if !self.is_kept(&evidence) {
             tracing::warn!(event = "evidence_found", validator = %evidence.validator, kind = ?evidence.conflict(), "a validator contradicted itself");
-            self.evidence.push((evidence.validator, id));
+            self.evidence.push((evidence.validator, evidence.id()));
             self.effects.push(Effect::KeepEvidence(Box::new(evidence)));
         }
     }

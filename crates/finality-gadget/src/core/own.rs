@@ -66,7 +66,7 @@ pub(super) struct Own {
     pub(super) newest: Option<Vote>,
     /// The same, signed by this process: what is sent again.
     pub(super) signed: Option<SignedVote>,
-    /// Votes since something was last certified.
+    /// Votes past the source's child since finality last advanced.
     pub(super) attempts: u32,
     /// When something was last signed, or the process started.
     pub(super) voted_at: Millis,
@@ -109,7 +109,9 @@ impl Own {
                 }
             }
         }
-        votes.iter().for_each(|vote| self.remember(vote));
+        for vote in &votes {
+            self.remember(vote);
+        }
         self.newest = votes.into_iter().max_by_key(|vote| vote.link.target.number);
     }
 

@@ -86,11 +86,11 @@ impl Core {
         self.links.insert(certificate.clone());
         self.links.bound();
         self.progress_at = self.now;
-        self.own.attempts = 0;
         self.effects.push(Effect::KeepCertificate { certificate: Box::new(certificate), finalized });
         self.pass_on(target, Recipient::All, true);
         if let Some(finalized) = finalized {
             self.links.set_finalized(finalized);
+            self.own.attempts = 0;
             self.effects.push(Effect::Finalized(finalized));
             for passed in self.pool.targets_up_to(finalized.checkpoint.number) {
                 self.pass_on(passed, Recipient::All, true);
@@ -135,10 +135,20 @@ impl Core {
             })
             .map(|held| held.certificate.clone())
             .collect();
+        // What has convicted its author already costs nothing more, however often it comes.
+        let accusations =
+            suspects.iter().filter_map(|target| self.pool.get(*target, author)).map(|held| Testimony::Vote(held.signed.clone()));
+        let contradicts = !suspects.is_empty() || !convicting.is_empty();
+        let news = accusations
+            .chain(convicting.iter().cloned().map(Testimony::Certificate))
+            .any(|other| !self.is_kept(&Evidence::new(author, Testimony::Vote(signed.clone()), other)));
+        if contradicts && !news {
+            return;
+        }
         // Votes of their authors wait for others that agree and are verified with them. What is passed on, or contradicts something,
         // is verified by itself.
         let known = self.pool.get(target, author).is_some();
-        let verify_now = from != author || known || !suspects.is_empty() || !convicting.is_empty();
+        let verify_now = from != author || known || contradicts;
         if verify_now && self.schedule.verify_vote(&signed).is_err() {
             self.peers.fault(from, self.now);
             return;
@@ -155,6 +165,12 @@ impl Core {
             // The first stays where it is; both are in the evidence.
             Some(held) if held.verified && held.digest != digest => return,
             _ => self.pool.insert(signed.clone(), digest, verify_now),
+        }
+        // Whoever had it from its author passes it on; once around is enough.
+        if from != author
+            && let Some(held) = self.pool.get_mut(target, author)
+        {
+            held.passed_on = true;
         }
         self.effects.push(Effect::KeepVotes(vec![signed]));
         if self.links.get(target).is_some() {

@@ -11,6 +11,8 @@ use crate::vote::{SignedVote, Vote};
 const MAX_SOURCES_ASKED: usize = 32;
 /// Targets tried after failures are multiples of at most 2^12: with checkpoints a minute apart, one every three days.
 const MAX_ROUNDNESS: u32 = 12;
+/// Patience is doubled at most this often: from 15 s to 16 minutes.
+const MAX_DOUBLINGS: u32 = 6;
 
 impl Core {
     pub(super) fn numbers_wanted(&self, limit: CheckpointNumber) -> Vec<CheckpointNumber> {
@@ -74,21 +76,23 @@ impl Core {
 
     /// The direct child of the source, unless its number is known to be used up: whether it is, the table knows. Otherwise, after a time of patience, the roundest
     /// number above everything signed, and after each failure only a rounder one: validators whose heads and clocks differ then meet at the
-    /// same number, once the distance between such numbers takes the chain longer than their differences.
+    /// same number, once the distance between such numbers takes the chain longer than their differences. The patience doubles too, until
+    /// finality advances: who sees the chain late must find the early ones still waiting for the child.
     fn target(&self, own: ValidatorId, source: FinalityCheckpoint, limit: CheckpointNumber) -> Result<CheckpointNumber, Reason> {
         let child = source.number.next();
         // Who joins with the next set votes on the first link into it, whichever that is.
         let link = Link { source, target: FinalityCheckpoint { number: child, ..source } };
+        let patience = self.config.patience.saturating_mul(1 << self.own.attempts.min(MAX_DOUBLINGS));
         let votes = self.schedule.electorate(&link).is_ok_and(|electorate| electorate.index(own).is_some());
         if child > limit {
             Err(Reason::NothingToVoteFor)
         } else if votes && child > self.own.floor {
             Ok(child)
-        } else if self.now.since(self.own.voted_at.max(self.progress_at)) < self.config.patience {
+        } else if self.now.since(self.own.voted_at.max(self.progress_at)) < patience {
             Err(Reason::Waiting { target: self.own.floor })
         } else {
             let round = roundest(self.own.floor.max(source.number), limit);
-            let needed = self.own.attempts.saturating_sub(1).min(MAX_ROUNDNESS);
+            let needed = self.own.attempts.min(MAX_ROUNDNESS);
             round.filter(|number| number.0.trailing_zeros() >= needed).ok_or(Reason::Waiting { target: self.own.floor })
         }
     }
@@ -97,7 +101,7 @@ impl Core {
     pub(super) fn signed(&mut self, signed: SignedVote) {
         if self.own.requested.take() == Some(Request::Vote) {
             self.own.voted_at = self.now;
-            self.own.attempts = self.own.attempts.saturating_add(1);
+            self.own.attempts = self.own.attempts.saturating_add(u32::from(!signed.vote.link.is_direct()));
             self.own.floor = self.own.floor.max(signed.vote.link.target.number);
         }
         self.own.remember(&signed.vote);

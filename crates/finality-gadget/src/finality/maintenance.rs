@@ -82,21 +82,19 @@ impl Maintenance {
 
     /// Maintenance for ever, as a future to be spawned wherever the host node likes. `sleep` is that runtime's; the future ends with the
     /// first storage error, after which the node must be restarted.
-    pub fn run<S, F>(mut self, mut sleep: S) -> impl Future<Output = persistence::Error> + Send + 'static
+    pub async fn run<S, F>(mut self, mut sleep: S) -> persistence::Error
     where
         S: FnMut(Duration) -> F + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
-        async move {
-            let began = Instant::now();
-            let pause = self.config.flush_interval().min(self.config.prune_interval());
-            loop {
-                sleep(pause).await;
-                let elapsed = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-                if let Err(error) = self.run_once(Millis(elapsed)) {
-                    tracing::error!(event = "maintenance_failed", %error, "maintenance has ended");
-                    return error;
-                }
+        let began = Instant::now();
+        let pause = self.config.flush_interval().min(self.config.prune_interval());
+        loop {
+            sleep(pause).await;
+            let elapsed = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+            if let Err(error) = self.run_once(Millis(elapsed)) {
+                tracing::error!(event = "maintenance_failed", %error, "maintenance has ended");
+                return error;
             }
         }
     }

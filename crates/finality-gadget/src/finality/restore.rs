@@ -90,13 +90,12 @@ fn certificates(storage: &dyn CheckpointStorage, schedule: &Schedule) -> Result<
     let anchor = storage.anchor()?.map(|anchor| (anchor.number, anchor.link));
     let last_final = storage.last_finalized()?.map_or(root.0, |finalized| finalized.checkpoint.number);
     while let Some((target, tip)) = all.pop_last() {
-        if chain.is_empty() || target > last_final {
-            if schedule.verify_certificate(&tip).is_err() {
-                damaged.push(target);
-                continue;
-            }
-        } else {
+        if !chain.is_empty() && target <= last_final {
             // Beside the chain and below finality: for history only. The verification behind the start looks at it.
+            continue;
+        }
+        if schedule.verify_certificate(&tip).is_err() {
+            damaged.push(target);
             continue;
         }
         let mut next = (tip.vote.link.source.number, tip.vote.previous);

@@ -86,7 +86,7 @@ impl Keys {
     }
 
     /// One message: random multiples of signatures and keys, and then a single pairing check.
-    fn batch_holds(&self, message: &[u8], claims: &[(Point, SignaturePoint)], entropy: &mut dyn Entropy) -> bool {
+    fn batch_holds(message: &[u8], claims: &[(Point, SignaturePoint)], entropy: &mut dyn Entropy) -> bool {
         if let [(key, signature)] = claims {
             return signature.verify(false, message, VOTE_DST, &[], key, false) == BLST_SUCCESS;
         }
@@ -100,6 +100,9 @@ impl Keys {
         signature.to_signature().verify(false, message, VOTE_DST, &[], &key.to_public_key(), false) == BLST_SUCCESS
     }
 }
+
+/// A claim's position, key and signature.
+type Placed = (usize, (Point, SignaturePoint));
 
 fn add_up<'a>(mut points: impl Iterator<Item = &'a Point>) -> Option<Point> {
     let mut sum = AggregatePublicKey::from_public_key(points.next()?);
@@ -122,7 +125,7 @@ impl KeySet for Keys {
 
     fn verify_each(&self, claims: &[Claim<'_>], entropy: &mut dyn Entropy) -> Vec<bool> {
         let mut verdicts = vec![false; claims.len()];
-        let mut groups: BTreeMap<&[u8], Vec<(usize, (Point, SignaturePoint))>> = BTreeMap::new();
+        let mut groups: BTreeMap<&[u8], Vec<Placed>> = BTreeMap::new();
         for (at, claim) in claims.iter().enumerate() {
             let key = self.points.get(claim.index.0 as usize);
             let signature = SignaturePoint::sig_validate(&claim.signature.0, true).ok();
@@ -132,7 +135,7 @@ impl KeySet for Keys {
         }
         for (message, group) in groups {
             let (places, group): (Vec<_>, Vec<_>) = group.into_iter().unzip();
-            let held = bisect(&group, &mut |some| self.batch_holds(message, some, entropy));
+            let held = bisect(&group, &mut |some| Self::batch_holds(message, some, entropy));
             places.into_iter().zip(held).for_each(|(at, holds)| verdicts[at] = holds);
         }
         verdicts

@@ -50,10 +50,15 @@ impl Monitor {
 
     /// An honest validator's own vote leaves it.
     pub(super) fn vote_left(&mut self, chain: &SimChain, disk: &dyn Disk, signed: &SignedVote) {
-        self.signed(signed);
-        let (vote, link, validator) = (&signed.vote, signed.vote.link, signed.validator);
-        assert!(disk.survives(vote), "a vote left validator {validator} that its disk does not hold: {vote:?}");
         assert!(self.schedule.verify_vote(signed).is_ok(), "an honest validator sent a vote that does not verify");
+        self.statement_left(chain, disk, signed.validator, &signed.vote);
+    }
+
+    /// An honest validator's signature leaves it, alone or within a certificate that it made.
+    pub(super) fn statement_left(&mut self, chain: &SimChain, disk: &dyn Disk, validator: ValidatorId, vote: &Vote) {
+        self.statements.entry(vote.digest()).or_default().insert(validator);
+        let link = vote.link;
+        assert!(disk.survives(vote), "a vote left validator {validator} that its disk does not hold: {vote:?}");
         let earlier = self.wire.entry(validator).or_default();
         if earlier.contains(vote) {
             return;

@@ -21,16 +21,14 @@ impl Liar {
     pub(super) fn lie(&self, chain: &SimChain, monitor: &Monitor, rng: &mut Rng) -> Vec<Message> {
         match rng.between(0, if self.filthy { 11 } else { 7 }) {
             // Votes along, so that quorums hang by its vote.
-            0..=2 => self.votes(&[self.link(chain, monitor, rng, false)], monitor),
+            0..=2 => self.votes(&[link(chain, monitor, rng, false)], monitor),
             3..=5 => {
                 // Two votes for one target: different blocks, or different sources.
-                let one = self.link(chain, monitor, rng, false);
-                let mut other = self.link(chain, monitor, rng, true);
-                if let (Some((one, _)), Some((other, _))) = (one, &mut other) {
-                    other.target.number = one.target.number;
-                    if other.source.number >= other.target.number {
-                        return self.votes(&[Some((one, self.previous(monitor, &one)))], monitor);
-                    }
+                let one = link(chain, monitor, rng, false);
+                let mut other = link(chain, monitor, rng, true);
+                other.0.target.number = one.0.target.number;
+                if other.0.source.number >= other.0.target.number {
+                    return self.votes(&[one], monitor);
                 }
                 self.votes(&[one, other], monitor)
             }
@@ -44,7 +42,7 @@ impl Liar {
                 let mut target = |number| chain.at(number).unwrap_or(FinalityCheckpoint { number, hash: fake(rng) });
                 let within = Link { source: high.0, target: target(near) };
                 let around = Link { source: low.0, target: target(far) };
-                self.votes(&[Some((within, high.1)), Some((around, low.1))], monitor)
+                self.votes(&[(within, high.1), (around, low.1)], monitor)
             }
             7 => vec![
                 Message::Status(Status {
@@ -57,10 +55,12 @@ impl Liar {
             ],
             8 => {
                 // False signatures.
-                let votes = self.votes(&[self.link(chain, monitor, rng, false)], monitor);
+                let votes = self.votes(&[link(chain, monitor, rng, false)], monitor);
                 let spoil = |message| match message {
                     Message::Votes(mut votes) => {
-                        votes.iter_mut().for_each(|signed| signed.signature = Signature(vec![7; 32]));
+                        for signed in &mut votes {
+                            signed.signature = Signature(vec![7; 32]);
+                        }
                         Message::Votes(votes)
                     }
                     other => other,
@@ -69,9 +69,11 @@ impl Liar {
             }
             9 => {
                 // A vote in another's name.
-                let mut votes = self.votes(&[self.link(chain, monitor, rng, true)], monitor);
+                let mut votes = self.votes(&[link(chain, monitor, rng, true)], monitor);
                 if let Some(Message::Votes(votes)) = votes.first_mut() {
-                    votes.iter_mut().for_each(|signed| signed.validator = ValidatorId(signed.validator.0 ^ 1));
+                    for signed in votes {
+                        signed.validator = ValidatorId(signed.validator.0 ^ 1);
+                    }
                 }
                 votes
             }
@@ -90,24 +92,8 @@ impl Liar {
         }
     }
 
-    fn previous(&self, monitor: &Monitor, link: &Link) -> LinkDigest {
-        let known = sources(monitor).into_iter().find(|(checkpoint, _)| *checkpoint == link.source);
-        known.map_or(monitor.schedule.domain().root(), |(_, digest)| digest)
-    }
-
-    /// A link that could pass: from something justified to a block of the chain, or (`twisted`) to one that never was.
-    fn link(&self, chain: &SimChain, monitor: &Monitor, rng: &mut Rng, twisted: bool) -> Option<(Link, LinkDigest)> {
-        let sources = sources(monitor);
-        let newest = sources.len() - 1;
-        let at = if rng.chance(80) { newest } else { rng.index(sources.len()) };
-        let (source, previous) = sources[at];
-        let number = source.number.plus(rng.between(1, 2));
-        let target = chain.at(number).filter(|_| !twisted).unwrap_or(FinalityCheckpoint { number, hash: fake(rng) });
-        Some((Link { source, target }, previous))
-    }
-
-    fn votes(&self, links: &[Option<(Link, LinkDigest)>], monitor: &Monitor) -> Vec<Message> {
-        let signed = links.iter().flatten().filter_map(|(link, previous)| {
+    fn votes(&self, links: &[(Link, LinkDigest)], monitor: &Monitor) -> Vec<Message> {
+        let signed = links.iter().filter_map(|(link, previous)| {
             let electorate = monitor.schedule.electorate(link).ok()?;
             electorate.index(self.validator)?;
             let domain = monitor.schedule.domain_digest();
@@ -117,6 +103,17 @@ impl Liar {
         });
         signed.collect()
     }
+}
+
+/// A link that could pass: from something justified to a block of the chain, or (`twisted`) to one that never was.
+fn link(chain: &SimChain, monitor: &Monitor, rng: &mut Rng, twisted: bool) -> (Link, LinkDigest) {
+    let sources = sources(monitor);
+    let newest = sources.len() - 1;
+    let at = if rng.chance(80) { newest } else { rng.index(sources.len()) };
+    let (source, previous) = sources[at];
+    let number = source.number.plus(rng.between(1, 2));
+    let target = chain.at(number).filter(|_| !twisted).unwrap_or(FinalityCheckpoint { number, hash: fake(rng) });
+    (Link { source, target }, previous)
 }
 
 fn sources(monitor: &Monitor) -> Vec<(FinalityCheckpoint, LinkDigest)> {

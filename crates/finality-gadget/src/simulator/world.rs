@@ -218,8 +218,9 @@ impl<'a> World<'a> {
             self.now = now;
             events += 1;
             assert!(events < MAX_EVENTS, "the run goes in circles");
+            let tick = matches!(action, Action::Tick(_));
             self.act(action);
-            if self.healed.is_some() && self.is_well() {
+            if tick && self.healed.is_some() && self.is_well() {
                 break;
             }
             if self.healed.is_some_and(|healed| now.since(healed) > PATIENCE) {
@@ -348,6 +349,16 @@ impl<'a> World<'a> {
             }
         }
         for kept in &kept {
+            // A vote that was signed just before a crash may leave within a certificate first.
+            if let (Kept::Certificate(certificate), Role::Honest) = (kept, role)
+                && self.nodes[at].disk.survives(&certificate.vote)
+                && self
+                    .schedule
+                    .electorate(&certificate.vote.link)
+                    .is_ok_and(|votes| votes.index(validator).is_some_and(|seat| certificate.signers.has(seat)))
+            {
+                self.monitor.statement_left(&self.chain, &*self.nodes[at].disk, validator, &certificate.vote);
+            }
             match kept {
                 Kept::Certificate(certificate) if self.scenario.trace => {
                     let link = certificate.vote.link;
@@ -524,7 +535,9 @@ impl<'a> World<'a> {
             })
             .filter(|at| !self.queue.values().any(|action| matches!(action, Action::Declare(node) if node == at)))
             .collect();
-        refused.into_iter().for_each(|at| self.refusal(at));
+        for at in refused {
+            self.refusal(at);
+        }
         self.nodes.iter().filter(|node| node.role == Role::Honest).all(|node| node.life.is_some())
             && self.healths().all(|(_, health)| health.finalized >= self.goal)
     }
@@ -549,11 +562,8 @@ impl<'a> World<'a> {
         let others =
             set.members().filter(|(id, _)| !self.nodes.iter().any(|node| node.validator == *id && node.role == Role::Honest)).count();
         let explained = blocked + others > set.members().len() - set.quorum() && blocked > 0;
-        assert!(
-            explained,
-            "no progress after the network healed, and no right reason: {}",
-            self.healths().map(|(node, health)| format!("\n  {}: {health:?}", node.validator)).collect::<String>()
-        );
+        let everyone: Vec<String> = self.healths().map(|(node, health)| format!("  {}: {health:?}", node.validator)).collect();
+        assert!(explained, "no progress after the network healed, and no right reason:\n{}", everyone.join("\n"));
         assert!(self.scenario.reorgs != Reorgs::None, "finality halted although the chain was never reorganised: {reasons:?}");
         self.outcome.halted = reasons;
     }
