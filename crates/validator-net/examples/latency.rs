@@ -27,7 +27,9 @@ async fn measure(count: u32, rounds: u64) {
         nodes.push(committee.start(id, ROOT).await);
     }
     for number in ROOT + 1..=ROOT + WARM + rounds {
-        nodes.iter().for_each(|node| _ = node.head.send_replace(number));
+        for node in &nodes {
+            node.head.send_replace(number);
+        }
         for node in &mut nodes {
             node.reaches(number).await;
         }

@@ -85,7 +85,9 @@ impl Attacker {
 
 async fn certify(nodes: &mut [Node], number: u64, during: &str) {
     let start = Instant::now();
-    nodes.iter().for_each(|node| _ = node.head.send_replace(number));
+    for node in nodes.iter() {
+        node.head.send_replace(number);
+    }
     for node in nodes {
         node.reaches(number).await;
     }
@@ -133,14 +135,14 @@ async fn a_hostile_validator_changes_nothing_and_costs_bounded_memory() {
     };
 
     // Half-open connections, more than handshakes are allowed at once; held until the end.
-    let mut held = Vec::new();
+    let mut sockets = Vec::new();
     for round in 0..300 {
         let mut socket = TcpStream::connect(attacker.targets[round % 3]).await.expect("it listens");
         if round % 2 == 0 {
             // The beginning of a handshake that never goes on.
             let _ = socket.write_all(&[0x16, 0x03, 0x01, 0x02, 0x00, 0x01]).await;
         }
-        held.push(socket);
+        sockets.push(socket);
     }
     certify(&mut nodes, next(), "300 half-open connections").await;
 
@@ -233,7 +235,7 @@ async fn a_hostile_validator_changes_nothing_and_costs_bounded_memory() {
     assert!(growth <= MAX_GROWTH, "grew by {} KiB at the peak, {} KiB are allowed", growth / 1024, MAX_GROWTH / 1024);
 
     // Nobody is locked out by what was done in its name: an honest process with the same key joins and follows.
-    drop(held);
+    drop(sockets);
     let top = next();
     let mut fourth = committee.start(4, top).await;
     certify(&mut nodes, top, "all of it").await;
@@ -244,9 +246,9 @@ async fn a_hostile_validator_changes_nothing_and_costs_bounded_memory() {
         let gadget = node.stop().await;
         assert_eq!(gadget.stopped(), None);
         for number in ROOT + 1..=top {
-            let held = certificate(&gadget, number);
-            assert!(committee.schedule.verify_certificate(&held).is_ok());
-            assert_eq!(held.vote.link.target.hash, hash_of(CheckpointNumber(number)), "only the true chain is certified");
+            let certified = certificate(&gadget, number);
+            assert!(committee.schedule.verify_certificate(&certified).is_ok());
+            assert_eq!(certified.vote.link.target.hash, hash_of(CheckpointNumber(number)), "only the true chain is certified");
         }
         assert!(gadget.health().evidence > 0, "the contradictions are kept as evidence");
     }

@@ -26,7 +26,9 @@ async fn four_validators_turn_their_votes_into_certificates_over_tls() {
         nodes.push(committee.start(id, ROOT).await);
     }
     for number in ROOT + 1..=ROOT + 10 {
-        nodes.iter().for_each(|node| _ = node.head.send_replace(number));
+        for node in &nodes {
+            node.head.send_replace(number);
+        }
         all_reach(&mut nodes, number).await;
     }
     for node in &nodes {
@@ -78,7 +80,9 @@ async fn a_validator_that_was_away_catches_up_by_request_and_votes_again() {
     .await;
 
     let further = far + 70;
-    nodes.iter().for_each(|node| _ = node.head.send_replace(further));
+    for node in &nodes {
+        node.head.send_replace(further);
+    }
     all_reach(&mut nodes, further).await;
     let mut back = committee.start(4, further).await;
     back.reaches(further).await;
@@ -86,7 +90,9 @@ async fn a_validator_that_was_away_catches_up_by_request_and_votes_again() {
     // Three of four are a quorum: without validator 1 nothing is certified unless the one that came back votes.
     nodes.remove(0).stop().await;
     nodes.push(back);
-    nodes.iter().for_each(|node| _ = node.head.send_replace(further + 1));
+    for node in &nodes {
+        node.head.send_replace(further + 1);
+    }
     all_reach(&mut nodes, further + 1).await;
     for node in nodes {
         let gadget = node.stop().await;
