@@ -135,18 +135,18 @@ struct Service {
 }
 
 impl Service {
-    /// The first frame, checked.
-    async fn hello(&self, connection: &Connection, frames: &mut Streaming<Frame>) -> Result<(), Refusal> {
+    /// The first frame, checked. `Err(None)` where the connection ended instead.
+    async fn hello(&self, connection: &Connection, frames: &mut Streaming<Frame>) -> Result<(), Option<Refusal>> {
         let frame = match timeout(HANDSHAKE_TIMEOUT, frames.message()).await {
             Ok(Ok(Some(frame))) => frame,
             Ok(Err(status)) => return Err(unreadable(&status)),
-            Ok(Ok(None)) | Err(_) => return Err(Refusal::silent()),
+            Ok(Ok(None)) | Err(_) => return Err(Some(Refusal::silent())),
         };
         let Some(Content::Hello(hello)) = frame.content else {
-            return Err(Refusal::plain(Reason::Malformed, "the first frame must be a hello"));
+            return Err(Some(Refusal::plain(Reason::Malformed, "the first frame must be a hello")));
         };
-        let hello = wire::decode(&hello).map_err(|what| Refusal::plain(Reason::Malformed, what))?;
-        self.directory.check(&hello, connection.peer)
+        let hello = wire::decode(&hello).map_err(|what| Some(Refusal::plain(Reason::Malformed, what)))?;
+        self.directory.check(&hello, connection.peer).map_err(Some)
     }
 }
 
@@ -156,9 +156,13 @@ impl Exchange for Service {
         let connection = connection.ok_or_else(|| Status::internal("a request without a connection"))?;
         let peer = self.directory.peers.get(&connection.peer).cloned().ok_or_else(|| Status::internal("a connection without a peer"))?;
         let mut frames = request.into_inner();
-        if let Err(refusal) = self.hello(&connection, &mut frames).await {
-            refuse(&peer, &refusal);
-            return Err(refusal.to_status());
+        match self.hello(&connection, &mut frames).await {
+            Ok(()) => {}
+            Err(Some(refusal)) => {
+                refuse(&peer, &refusal);
+                return Err(refusal.to_status());
+            }
+            Err(None) => return Err(Status::cancelled("the connection ended before a hello")),
         }
         connection.greet();
         peer.heard_of.notify_one();
@@ -169,6 +173,7 @@ impl Exchange for Service {
             let hearing = peer.hears();
             let end = listen(&peer, &connection, frames).await;
             drop(hearing);
+            tracing::info!(validator = %connection.peer, "no longer hears a validator");
             end.map(|refusal| {
                 refuse(&peer, &refusal);
                 Err(refusal.to_status())
@@ -184,12 +189,14 @@ fn refuse(peer: &PeerState, refusal: &Refusal) {
     }
 }
 
-/// A frame too long, compressed, or no protobuf at all; or the end of the connection, where nobody hears the answer.
-fn unreadable(status: &Status) -> Refusal {
-    Refusal::plain(Reason::Malformed, format!("cannot read a frame: {}", clean(status.message())))
+/// A frame too long, compressed, or no protobuf at all is the peer's doing. Where the status has a cause, the connection or the stream
+/// ended below it, and nobody would hear the answer.
+fn unreadable(status: &Status) -> Option<Refusal> {
+    let ended = std::error::Error::source(status).is_some();
+    (!ended).then(|| Refusal::plain(Reason::Malformed, format!("cannot read a frame: {}", clean(status.message()))))
 }
 
-/// Reads messages until the peer ends the stream (`None`) or is refused.
+/// Reads messages until the stream or its connection ends (`None`) or the peer is refused.
 async fn listen(peer: &PeerState, connection: &Connection, mut frames: Streaming<Frame>) -> Option<Refusal> {
     let reading = async {
         loop {
@@ -197,7 +204,7 @@ async fn listen(peer: &PeerState, connection: &Connection, mut frames: Streaming
                 Ok(Some(Frame { content: Some(Content::Message(bytes)) })) => bytes,
                 Ok(Some(_)) => return Some(Refusal::plain(Reason::Malformed, "after the hello there are only messages")),
                 Ok(None) => return None,
-                Err(status) => return Some(unreadable(&status)),
+                Err(status) => return unreadable(&status),
             };
             // The guard is gone before the wait.
             while let Err(wait) = { peer.messages.bucket().take(Instant::now()) } {

@@ -75,9 +75,16 @@ async fn a_validator_that_was_away_catches_up_by_request_and_votes_again() {
             Some(Failure::Lost(_) | Failure::Unreachable(_)) => true,
             _ => false,
         };
-        nodes.iter().all(|node| node.wire.bridge.peers().iter().any(|peer| peer.validator.0 == 4 && !peer.reached && told(peer)))
+        nodes
+            .iter()
+            .all(|node| node.wire.bridge.peers().iter().any(|peer| peer.validator.0 == 4 && !peer.reached && !peer.heard && told(peer)))
     })
     .await;
+
+    for node in &nodes {
+        let gone = node.wire.bridge.peers().into_iter().find(|peer| peer.validator.0 == 4).expect("a configured peer");
+        assert_eq!((gone.heard, gone.refused), (false, None), "a connection that ends is no misbehaviour");
+    }
 
     let further = far + 70;
     for node in &nodes {

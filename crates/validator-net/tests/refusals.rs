@@ -3,14 +3,16 @@
 mod common;
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use common::raw::{self, rpc};
-use common::{Committee, Wire, eventually, schedule_of};
+use common::{Committee, PATIENCE, Wire, eventually, schedule_of};
 use finality_gadget::network::{Hello, PROTOCOL_VERSION};
 use finality_gadget::simulator::SchemeKind;
 use finality_gadget::{Schedule, ValidatorId};
 use milepost_validator_net::{Error, Failure, Limits, Network, Options, PeerReport, Reason, Refusal, TransportKey};
-use tokio::net::TcpListener;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::{TcpListener, TcpStream};
 use tonic::{Code, Status};
 
 const KIND: SchemeKind = SchemeKind::Test;
@@ -168,6 +170,24 @@ async fn each_refusal_is_a_status_with_code_reason_and_words() {
     let seen = report(&wire, 2);
     assert!(matches!(seen.refused, Some(Refusal { reason: Reason::Silent, .. })), "{seen:?}");
     assert_eq!(seen.received, 0);
+    wire.stop().await;
+}
+
+/// Takes the five seconds that a peer is given.
+#[tokio::test]
+async fn a_connection_that_never_says_hello_is_closed() {
+    let committee = Committee::new(KIND, 4).await;
+    let wire = committee.network(committee.options(1)).await;
+    let mut silent = raw::tls(committee.address(1), &committee.transport_key(2)).await.expect("validator 1 listens");
+    let mut stranger = TcpStream::connect(committee.address(1)).await.expect("validator 1 listens");
+    let start = Instant::now();
+    let ends = async {
+        // The server's own settings arrive; then there is nothing until the end.
+        while silent.read(&mut [0; 1024]).await.is_ok_and(|length| length > 0) {}
+        while stranger.read(&mut [0; 1024]).await.is_ok_and(|length| length > 0) {}
+    };
+    tokio::time::timeout(PATIENCE, ends).await.expect("both are closed");
+    assert!(start.elapsed() >= Duration::from_secs(4), "but not before an honest peer could have spoken");
     wire.stop().await;
 }
 
