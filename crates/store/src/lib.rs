@@ -23,7 +23,7 @@
 //!
 //! # Engines
 //!
-//! - [`Rocks`] (feature `rocksdb`): RocksDB tuned for small synced batches.
+//! - [`Rocks`] (feature `rocksdb-any`, or `rocksdb` with our choice of its build): RocksDB tuned for small synced batches.
 //! - [`Memory`]: ordered maps over a simulated disk, with a [`FaultPlan`] that can cut the power at any write and fail
 //!   writes and syncs. SIGKILL cannot show a missing sync, because the page cache outlives the process; this engine can.
 //!
@@ -55,7 +55,7 @@ pub mod frame;
 pub mod key;
 mod memory;
 mod quarantine;
-#[cfg(feature = "rocksdb")]
+#[cfg(feature = "rocksdb-any")]
 mod rocks;
 mod scan;
 mod storage;
@@ -65,7 +65,7 @@ pub use batch::{Batch, MAX_BATCH_BYTES, MAX_KEY_BYTES, MAX_VALUE_BYTES, Op};
 pub use error::{Corruption, Error};
 pub use memory::{Fault, FaultPlan, Memory, Moment, Survival, Survivor};
 pub use quarantine::quarantine;
-#[cfg(feature = "rocksdb")]
+#[cfg(feature = "rocksdb-any")]
 pub use rocks::Rocks;
 pub use scan::{Entries, Entry, MAX_PAGE_BYTES, MAX_PAGE_ENTRIES, Order, Page, Range, entries};
 pub use storage::{Durability, Stats, Storage, TableStats};

@@ -97,6 +97,12 @@ impl Rocks {
         })
     }
 
+    /// Makes a database that does not open readable again from its table files and logs, as far as they can be read. What they lack is
+    /// gone, so that this is for a copy, from which rows are then taken one by one.
+    pub fn repair(path: &Path) -> Result<(), Error> {
+        DB::repair(&database_options(), path).map_err(|error| failed("repairing a copy", error))
+    }
+
     /// Where the database lies.
     pub fn path(&self) -> &Path {
         &self.path
@@ -140,7 +146,7 @@ impl Storage for Rocks {
     fn write(&self, batch: Batch, durability: Durability) -> Result<(), Error> {
         batch.validate(&self.tables)?;
         self.running()?;
-        let mut native = WriteBatch::with_capacity_bytes(batch.bytes() + batch.ops().len() * 16);
+        let mut native = WriteBatch::default();
         for op in batch.ops() {
             let family = self.family(op.table())?;
             match op {

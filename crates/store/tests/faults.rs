@@ -83,6 +83,19 @@ fn a_sync_makes_every_earlier_write_durable() {
 }
 
 #[test]
+fn a_plan_can_be_replaced_and_the_disk_looked_at_while_the_store_runs() {
+    let store = Memory::new(&[A, B]);
+    store.write(put(0), Durability::Synced).unwrap();
+    store.write(put(1), Durability::Buffered).unwrap();
+    assert_eq!(keys(&store.peek().reopen()), [0], "what is not synced is not there yet");
+    assert_eq!(keys(&store), [0, 1], "and the store goes on");
+    store.replan(FaultPlan::none().at(store.operations() + 1, Fault::NoSpace).surviving(Survival::Everything, 1));
+    store.write(put(2), Durability::Buffered).unwrap();
+    assert!(matches!(store.write(put(3), Durability::Buffered), Err(Error::NoSpace { .. })));
+    assert_eq!(keys(&store.crash().reopen()), [0, 1, 2]);
+}
+
+#[test]
 fn the_same_seed_leaves_the_same_bytes() {
     let run = |seed| {
         let store = Memory::with_faults(&[A, B], FaultPlan::none().surviving(Survival::Subset, seed));

@@ -232,7 +232,7 @@ fn a_long_table_is_read_in_bounded_pages() {
     assert!(keys.iter().eq((0..10_000u32).rev().map(|n| n.to_be_bytes().to_vec()).collect::<Vec<_>>().iter()));
 }
 
-#[cfg(feature = "rocksdb")]
+#[cfg(feature = "rocksdb-any")]
 mod rocks {
     use super::*;
     use milepost_store::Rocks;

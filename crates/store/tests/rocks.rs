@@ -1,5 +1,5 @@
 //! What only a real database on a real file system shows: locks, copies, kills, full files.
-#![cfg(feature = "rocksdb")]
+#![cfg(feature = "rocksdb-any")]
 
 use std::env;
 use std::io::{BufRead, BufReader};
@@ -119,6 +119,25 @@ fn damaged_files_are_named_and_the_directory_can_be_set_aside() {
     let aside = quarantine(&path).unwrap();
     assert!(aside.join("CURRENT").exists());
     assert_eq!(keys(&Rocks::open(&path, &TABLES).unwrap()), [] as [u64; 0]);
+}
+
+#[test]
+fn a_database_without_its_manifest_is_readable_again_after_a_repair() {
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let store = Rocks::open(dir.path(), &TABLES).unwrap();
+        store.write(put(1, 1), Durability::Synced).unwrap();
+        store.flush().unwrap();
+        store.write(put(2, 1), Durability::Synced).unwrap();
+    }
+    for file in std::fs::read_dir(dir.path()).unwrap().flatten() {
+        if file.file_name().to_string_lossy().starts_with("MANIFEST") {
+            std::fs::write(file.path(), b"no manifest").unwrap();
+        }
+    }
+    assert!(Rocks::open(dir.path(), &TABLES).is_err());
+    Rocks::repair(dir.path()).unwrap();
+    assert_eq!(keys(&Rocks::open(dir.path(), &TABLES).unwrap()), [1, 2], "from a table file and from the log");
 }
 
 /// This test binary again, running one test.

@@ -82,6 +82,17 @@ impl Memory {
         Survivor { names: self.names.clone(), tables: state.disk.survive(survival, &mut random) }
     }
 
+    /// What would be left if the power went now and nothing survived that was not synced. The store goes on.
+    pub fn peek(&self) -> Survivor {
+        let state = self.state();
+        Survivor { names: self.names.clone(), tables: state.disk.survive(Survival::Nothing, &mut Random::new(0)) }
+    }
+
+    /// Replaces the plan: what is to fail from now on, counted as before from the engine's first operation, and what a loss of power leaves.
+    pub fn replan(&self, plan: FaultPlan) {
+        self.state().plan = plan;
+    }
+
     /// Writes and flushes so far, those that failed included: the numbers that a [`FaultPlan`] counts in.
     pub fn operations(&self) -> u64 {
         self.state().operations

@@ -1,0 +1,203 @@
+//! Opening an engine: is everything there, is everything whole, and may its sign-state be believed?
+
+use std::sync::{Arc, Mutex};
+
+use finality_gadget::persistence::{Refusal, SignState, SignUpdate, Standing};
+use milepost_store::key::{Key, Reader};
+use milepost_store::{Batch, Durability, Order, Range, Storage, entries};
+
+use crate::Error;
+use crate::db::{CheckpointDB, SCHEMA, Writer, content};
+use crate::sign::read_sign_state;
+use crate::tables::{self, OWN_VOTES, ROW, StateKey, TABLES};
+use crate::witness::{Reading, Testimonial, Witness};
+
+/// Most synced writes by which a database may be ahead of its witness: a decision to sign, which the witness wrote down before it was
+/// counted, and the write under way when the process ended. How often the sign-state changed is compared exactly.
+const MOST_AHEAD: u64 = 2;
+
+impl CheckpointDB {
+    /// A database over an engine that was opened with [`TABLES`](crate::TABLES). Checks every row; a damaged or incomplete one is
+    /// refused with [`Error::Damaged`] or the row's own error, and left as it is.
+    ///
+    /// Where witness and database disagree in a way that no crash explains, the database opens and refuses to sign.
+    pub fn over(store: Arc<dyn Storage>, witness: Box<dyn Witness>) -> Result<Self, Error> {
+        let reading = witness.read()?;
+        let born = StateKey::Schema.read(&*store)?;
+        let mut writer = match &born {
+            Some(payload) => {
+                let identity = read_schema(payload)?;
+                check_rows(&*store)?;
+                read_writer(&*store, identity)?
+            }
+            None => {
+                refuse_orphans(&*store, &reading)?;
+                Writer { identity: rand::random(), synced: 0, serial: 0, state: None, newest_vote: None, stopped: None, dirty: false }
+            }
+        };
+        let verdict = compare(&writer, &reading)?;
+        if born.is_none() {
+            writer.synced = 1;
+            store.write(birth(&writer), Durability::Synced)?;
+        }
+        let db = Self { store, witness, writer: Mutex::new(writer), recovery: None };
+        db.settle_account(verdict)?;
+        Ok(db)
+    }
+
+    /// Reads every row and checks frame, content and place; answers how many there are.
+    pub fn check(&self) -> Result<u64, Error> {
+        check_rows(&*self.store)
+    }
+
+    fn settle_account(&self, verdict: Verdict) -> Result<(), Error> {
+        let mut writer = self.writer()?;
+        match verdict {
+            Verdict::Agreed => self.testify(&mut writer),
+            Verdict::Adopt(testimonial) => {
+                let Testimonial { state: Some(state), vote, .. } = *testimonial else { return self.testify(&mut writer) };
+                tracing::info!(event = "sign_state_adopted", max_target = %state.max_target, "the last decision to sign was recorded by the witness alone");
+                let current = writer.state.clone();
+                self.record(&mut writer, current.as_ref(), &SignUpdate { state, vote }, Batch::new())?;
+                self.testify(&mut writer)
+            }
+            Verdict::Doubt(reason) => {
+                tracing::error!(event = "sign_state_doubtful", %reason, "this node does not sign until an operator declares");
+                let current = writer.state.clone();
+                match doubtful(current.as_ref(), &reason) {
+                    Some(state) => self.record(&mut writer, current.as_ref(), &SignUpdate { state, vote: None }, Batch::new())?,
+                    None => {
+                        let mut batch = Batch::new();
+                        StateKey::Doubt.put(&mut batch, reason.as_bytes());
+                        self.write_counted(&mut writer, batch)?;
+                    }
+                }
+                self.testify(&mut writer)
+            }
+        }
+    }
+}
+
+/// The state with its reason not to sign. An earlier reason stays.
+pub(crate) fn doubtful(state: Option<&SignState>, reason: &str) -> Option<SignState> {
+    let mut state = state?.clone();
+    if state.standing == Standing::Clear {
+        // A sign-state's reason has at most 512 bytes.
+        let reason = reason.chars().take(128).collect();
+        state.standing = Standing::Refused(Refusal { reason });
+    }
+    Some(state)
+}
+
+/// What comparing database and witness gives.
+enum Verdict {
+    /// They say the same, or the database is ahead by what was under way.
+    Agreed,
+    /// The process ended between the two records of one decision.
+    Adopt(Box<Testimonial>),
+    /// No crash explains what is there.
+    Doubt(String),
+}
+
+fn compare(writer: &Writer, reading: &Reading) -> Result<Verdict, Error> {
+    let doubt = |reason: &str| Ok(Verdict::Doubt(reason.to_owned()));
+    let testimonial = match reading {
+        // A new database: nothing was signed before its first record, and that writes the witness first.
+        Reading::Absent | Reading::Unreadable { .. } if writer.synced <= 1 && writer.serial == 0 => return Ok(Verdict::Agreed),
+        Reading::Absent => return doubt("the witness of the sign-state is missing"),
+        Reading::Unreadable { reason } => return Ok(Verdict::Doubt(format!("the witness of the sign-state is damaged: {reason}"))),
+        Reading::Found(testimonial) => testimonial,
+    };
+    if testimonial.identity != writer.identity {
+        return doubt("the witness of the sign-state belongs to another database");
+    }
+    if writer.synced < testimonial.synced || writer.serial + 1 < testimonial.serial {
+        let reason = format!(
+            "its log ends at synced write {} where {} were made: a *.log file is damaged, or this is an old copy",
+            writer.synced, testimonial.synced
+        );
+        return Err(Error::Damaged { reason });
+    }
+    if writer.synced > testimonial.synced + MOST_AHEAD || writer.serial > testimonial.serial {
+        return doubt("the witness of the sign-state is older than the database");
+    }
+    if writer.serial + 1 == testimonial.serial {
+        return Ok(Verdict::Adopt(testimonial.clone()));
+    }
+    if writer.state != testimonial.state {
+        return doubt("database and witness disagree about the sign-state");
+    }
+    Ok(Verdict::Agreed)
+}
+
+/// An engine without a birth record must be empty, and have no past.
+fn refuse_orphans(store: &dyn Storage, reading: &Reading) -> Result<(), Error> {
+    for table in TABLES {
+        if !store.scan(table, &Range::all(), Order::Ascending, 1)?.entries.is_empty() {
+            return Err(Error::Damaged {
+                reason: format!("the table `{table}` has rows, but the record of the database's birth is missing"),
+            });
+        }
+    }
+    match reading {
+        Reading::Found(testimonial) => {
+            Err(Error::Damaged { reason: format!("it is empty where its witness counted {} synced writes", testimonial.synced) })
+        }
+        Reading::Absent | Reading::Unreadable { .. } => Ok(()),
+    }
+}
+
+pub(crate) fn check_rows(store: &dyn Storage) -> Result<u64, Error> {
+    let mut rows = 0;
+    for table in TABLES {
+        for entry in entries(store, table, Range::all(), Order::Ascending) {
+            let (key, value) = entry?;
+            tables::verify(table, &key, &value)?;
+            rows += 1;
+        }
+    }
+    Ok(rows)
+}
+
+fn read_writer(store: &dyn Storage, identity: [u8; 16]) -> Result<Writer, Error> {
+    let synced = StateKey::Synced.read(store)?.ok_or(Error::Damaged { reason: "the count of synced writes is missing".to_owned() })?;
+    let synced = synced.try_into().map(u64::from_be_bytes).map_err(|_| content(StateKey::Synced, "count"))?;
+    let (serial, state) = read_sign_state(store)?.map_or((0, None), |(serial, state)| (serial, Some(state)));
+    let newest = store.scan(OWN_VOTES, &Range::all(), Order::Descending, 1)?.entries.pop();
+    let newest_vote = newest.map(|(key, value)| tables::own_vote(&key, tables::open(OWN_VOTES, &key, &value)?)).transpose()?;
+    if let (Some(state), Some(vote)) = (&state, &newest_vote)
+        && state.max_target < vote.link.target.number
+    {
+        let reason = format!("an own vote for {} lies above the watermark {}", vote.link.target.number, state.max_target);
+        return Err(Error::Damaged { reason });
+    }
+    if state.is_none() && newest_vote.is_some() {
+        return Err(Error::Damaged { reason: "there are own votes, but the sign-state is missing".to_owned() });
+    }
+    Ok(Writer { identity, synced, serial, state, newest_vote, stopped: None, dirty: true })
+}
+
+/// The identity, if the schema is ours.
+pub(crate) fn read_schema(payload: &[u8]) -> Result<[u8; 16], Error> {
+    let mut reader = Reader::new(payload);
+    let found = reader.u32().ok_or_else(|| content(StateKey::Schema, "schema"))?;
+    if found != SCHEMA {
+        return Err(Error::Schema { found, known: SCHEMA });
+    }
+    let identity = reader.array::<16>().filter(|_| reader.end().is_some());
+    identity.ok_or_else(|| content(StateKey::Schema, "schema"))
+}
+
+/// The first record of a database, or of a rebuilt one.
+pub(crate) fn birth(writer: &Writer) -> Batch {
+    let mut batch = Batch::new();
+    StateKey::Schema.put(&mut batch, &Key::new().u32(SCHEMA).bytes(&writer.identity).build());
+    StateKey::Synced.put(&mut batch, &writer.synced.to_be_bytes());
+    if let Some(state) = &writer.state {
+        crate::sign::put_sign_state(&mut batch, writer.serial, state);
+    }
+    if let Some(vote) = &writer.newest_vote {
+        batch.put_sealed(OWN_VOTES, tables::target_key(vote.link.target.number), ROW, &vote.encode());
+    }
+    batch
+}

@@ -1,0 +1,212 @@
+//! Opening on a file system: what is damaged is set aside whole, and a new database is made of what can be trusted.
+//!
+//! Names beside a database at `finality`:
+//!
+//! | name | what |
+//! |---|---|
+//! | `finality.witness` | the second record of the sign-state (see [`witness`](crate::witness)) |
+//! | `finality.damaged-<n>` | damaged databases, whole as they were found; an operator may remove them |
+//! | `finality.logs` | copies of the logs while they are replayed after a crash; kept with the damaged database if that fails |
+//! | `finality.rebuilding`, `finality.rebuilt` | scratch of a recovery |
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use milepost_store::{Rocks, Storage};
+
+use crate::Error;
+use crate::db::CheckpointDB;
+use crate::recovery::{Recovery, Salvage};
+use crate::tables::TABLES;
+use crate::witness::{FileWitness, Witness as _, sync_directory_of};
+
+/// Where replayed logs are kept within a damaged database.
+const REPLAYED_LOGS: &str = "logs-before-opening";
+
+impl CheckpointDB {
+    /// Opens the database at `path`, or creates it. Every row is read and checked.
+    ///
+    /// A damaged database is moved to `<path>.damaged-<n>`, whole, and a new one is made of the rows that can be read and believed and of
+    /// the sign-state that its witness (`<path>.witness`) keeps. [`CheckpointDB::recovery`] then says what happened. Where the sign-state
+    /// cannot be believed, the new database refuses to sign until an operator declares. Nothing is ever deleted.
+    ///
+    /// Errors that waiting or an operator can mend (another process has it open, a full disk, missing permissions) leave everything as it
+    /// is.
+    pub fn new(path: impl AsRef<Path>) -> Result<Self, Error> {
+        let paths = Paths::new(path.as_ref());
+        tracing::info!(event = "database_opening", path = %paths.database.display(), "opening checkpoint database");
+        paths.finish_rename()?;
+        match paths.open() {
+            Err(damage) if damage.is_damage() => paths.recover(&damage.to_string()),
+            opened => opened,
+        }
+    }
+}
+
+struct Paths {
+    database: PathBuf,
+    logs: PathBuf,
+    rebuilding: PathBuf,
+    rebuilt: PathBuf,
+}
+
+impl Paths {
+    fn new(database: &Path) -> Self {
+        let beside = |ending: &str| {
+            let mut name = database.as_os_str().to_owned();
+            name.push(ending);
+            PathBuf::from(name)
+        };
+        Self { database: database.to_owned(), logs: beside(".logs"), rebuilding: beside(".rebuilding"), rebuilt: beside(".rebuilt") }
+    }
+
+    fn failed(&self, doing: &'static str) -> impl Fn(io::Error) -> Error {
+        let path = self.database.clone();
+        move |error| Error::Recovery { path: path.clone(), doing, reason: error.to_string() }
+    }
+
+    /// A recovery that ended between its two renames is ended now; one that ended earlier begins anew.
+    fn finish_rename(&self) -> Result<(), Error> {
+        if self.rebuilt.exists() && !self.database.exists() {
+            fs::rename(&self.rebuilt, &self.database).map_err(self.failed("ending an interrupted recovery"))?;
+            sync_directory_of(&self.database).map_err(self.failed("ending an interrupted recovery"))?;
+        }
+        Ok(())
+    }
+
+    fn open(&self) -> Result<CheckpointDB, Error> {
+        let witness = FileWitness::beside(&self.database);
+        let files = self.files().map_err(self.failed("reading its directory"))?;
+        if !files.iter().any(|name| name == "CURRENT") && (has_data(&files) || (!files.is_empty() && witness.path().exists())) {
+            // RocksDB would take the directory for a new database and remove the files it does not know.
+            return Err(Error::Damaged { reason: format!("{} is missing", self.database.join("CURRENT").display()) });
+        }
+        // Replaying a log consumes it. If it turns out to end too early, its bytes must still be there.
+        copy_files(&self.database, &self.logs, |name| has_ending(name, "log")).map_err(self.failed("copying its logs"))?;
+        let rocks = Rocks::open(&self.database, &TABLES)?;
+        let db = CheckpointDB::over(Arc::new(rocks), Box::new(witness))?;
+        remove_scratch(&self.logs).map_err(self.failed("removing the copies of its logs"))?;
+        Ok(db)
+    }
+
+    fn files(&self) -> io::Result<Vec<String>> {
+        match fs::read_dir(&self.database) {
+            Ok(entries) => entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn recover(&self, reason: &str) -> Result<CheckpointDB, Error> {
+        tracing::error!(event = "database_damaged", path = %self.database.display(), %reason, "the checkpoint database is damaged; it is set aside and rebuilt");
+        let salvage = self.salvage()?;
+        let witness = FileWitness::beside(&self.database);
+        let reading = witness.read()?;
+        remove_scratch(&self.rebuilt).map_err(self.failed("removing an unfinished recovery"))?;
+        let (mut recovery, testimonial) = {
+            let rebuilt = Rocks::open(&self.rebuilt, &TABLES)?;
+            salvage.rebuild(&rebuilt, &reading, reason)?
+        };
+        if self.database.exists() {
+            let aside = milepost_store::quarantine(&self.database).map_err(self.failed("setting it aside"))?;
+            if self.logs.exists() {
+                fs::rename(&self.logs, aside.join(REPLAYED_LOGS)).map_err(self.failed("setting its logs aside"))?;
+            }
+            recovery.aside = Some(aside);
+        }
+        fs::rename(&self.rebuilt, &self.database).map_err(self.failed("putting the rebuilt one in its place"))?;
+        sync_directory_of(&self.database).map_err(self.failed("putting the rebuilt one in its place"))?;
+        witness.write(&testimonial)?;
+        let mut db = self.open()?;
+        report(&recovery);
+        db.recovery = Some(recovery);
+        Ok(db)
+    }
+
+    /// Reads what can be read of a copy: first as the database it was, then as RocksDB can repair it from its table files and logs.
+    fn salvage(&self) -> Result<Salvage, Error> {
+        let copying = self.failed("copying what can be read");
+        let copy = || -> Result<(), Error> {
+            remove_scratch(&self.rebuilding).map_err(&copying)?;
+            copy_files(&self.database, &self.rebuilding, |name| name != "LOCK").map_err(&copying)?;
+            // The logs as they were before anything was replayed from them.
+            copy_files(&self.logs, &self.rebuilding, |_| true).map_err(&copying)
+        };
+        copy()?;
+        let mut salvage = read_copy(&self.rebuilding);
+        if salvage.is_none() {
+            copy()?;
+            salvage = match Rocks::repair(&self.rebuilding) {
+                Ok(()) => read_copy(&self.rebuilding),
+                Err(error) => {
+                    tracing::warn!(event = "repair_failed", %error, "nothing could be read of the damaged database");
+                    None
+                }
+            };
+        }
+        remove_scratch(&self.rebuilding).map_err(copying)?;
+        Ok(salvage.unwrap_or_default())
+    }
+}
+
+fn read_copy(path: &Path) -> Option<Salvage> {
+    if !path.join("CURRENT").exists() {
+        return None;
+    }
+    let opened = Rocks::open(path, &TABLES);
+    opened
+        .inspect_err(|error| tracing::debug!(event = "salvage_failed", %error, "a copy does not open"))
+        .ok()
+        .map(|rocks| Salvage::read(&rocks as &dyn Storage))
+}
+
+fn report(recovery: &Recovery) {
+    tracing::warn!(
+        event = "database_recovered",
+        aside = ?recovery.aside,
+        certificates = recovery.certificates,
+        signatures = recovery.signatures,
+        own_votes = recovery.own_votes,
+        evidence = recovery.evidence,
+        unreadable = recovery.unreadable,
+        sign_state = ?recovery.sign_state,
+        "the checkpoint database was rebuilt from what can be trusted; the damaged one was kept"
+    );
+}
+
+fn has_ending(name: &str, ending: &str) -> bool {
+    Path::new(name).extension().is_some_and(|found| found == ending)
+}
+
+/// Whether a directory without `CURRENT` ever held data.
+fn has_data(files: &[String]) -> bool {
+    files.iter().any(|name| has_ending(name, "sst"))
+}
+
+/// Copies the plain files of a directory that `wanted` names and that are not empty. Nothing to copy: no new directory.
+fn copy_files(from: &Path, to: &Path, wanted: impl Fn(&str) -> bool) -> io::Result<()> {
+    let entries = match fs::read_dir(from) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        if metadata.is_file() && metadata.len() > 0 && wanted(&entry.file_name().to_string_lossy()) {
+            fs::create_dir_all(to)?;
+            fs::copy(entry.path(), to.join(entry.file_name()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes copies that this program made itself.
+fn remove_scratch(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}

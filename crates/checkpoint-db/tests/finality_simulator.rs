@@ -1,0 +1,105 @@
+//! The gadget's simulated network on this database: every validator's disk is an engine that can lose its power, with our tables on it.
+//!
+//! `CHECKPOINT_SEEDS` says how many seeds (40 by default), `CHECKPOINT_FROM` where they begin. A failing seed is printed and repeats.
+
+mod common;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Instant;
+
+use checkpoint_db::CheckpointStorageAdapter;
+use finality_gadget::simulator::{Disk, DiskFault, Disks, Outcome, Rng, Scenario, run};
+use finality_gadget::{CheckpointStorage, Finalized, Vote};
+use milepost_store::{Fault, FaultPlan, Memory, Moment, Survival};
+
+struct Databases;
+
+impl Disks for Databases {
+    fn empty(&mut self) -> Box<dyn Disk> {
+        Box::new(Machine { engine: common::memory(FaultPlan::none()) })
+    }
+}
+
+struct Machine {
+    engine: Memory,
+}
+
+impl Machine {
+    fn crash(&mut self, plan: FaultPlan) {
+        self.engine.replan(plan);
+        self.engine = self.engine.crash().reopen();
+    }
+
+    /// What a new process would find if the power went now and nothing unsynced survived.
+    fn after_the_worst(&self) -> CheckpointStorageAdapter {
+        common::adapter(&self.engine.peek().reopen()).expect("a power loss is no damage")
+    }
+}
+
+impl Disk for Machine {
+    fn open(&mut self) -> Arc<dyn CheckpointStorage> {
+        // A new process: the old one's handles are dead, the kernel still has what it wrote.
+        self.crash(FaultPlan::none().surviving(Survival::Everything, 0));
+        Arc::new(common::adapter(&self.engine).expect("the end of a process is no damage"))
+    }
+
+    fn power_loss(&mut self, rng: &mut Rng) {
+        let survival = if rng.chance(50) { Survival::Subset } else { Survival::Prefix };
+        self.crash(FaultPlan::none().surviving(survival, rng.bits()));
+    }
+
+    fn inject(&mut self, writes: u64, fault: DiskFault) {
+        let fault = match fault {
+            DiskFault::Full => Fault::NoSpace,
+            DiskFault::SyncFails => Fault::SyncError,
+            DiskFault::DiesAfterWrite => Fault::PowerLoss(Moment::After),
+        };
+        self.engine.replan(FaultPlan::none().at(self.engine.operations() + writes, fault));
+    }
+
+    fn backup(&self) -> Box<dyn Disk> {
+        Box::new(Self { engine: self.engine.peek().reopen() })
+    }
+
+    fn survives(&self, vote: &Vote) -> bool {
+        let db = self.after_the_worst();
+        db.db().own_vote(vote.link.target.number).expect("a power loss is no damage").as_ref() == Some(vote)
+    }
+
+    fn durable_finalized(&self) -> Option<Finalized> {
+        self.after_the_worst().last_finalized().expect("a power loss is no damage")
+    }
+}
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
+}
+
+#[test]
+fn whatever_happens_to_its_databases_no_validator_contradicts_itself() {
+    let (from, seeds) = (number("CHECKPOINT_FROM", 0), number("CHECKPOINT_SEEDS", 40));
+    let began = Instant::now();
+    let mut total = Outcome::default();
+    for seed in from..from + seeds {
+        let scenario = Scenario::from_seed(seed);
+        let outcome = catch_unwind(AssertUnwindSafe(|| run(scenario.clone(), &mut Databases))).unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied()).unwrap_or("a panic");
+            panic!("seed {seed}: {text}\nrepeat with CHECKPOINT_FROM={seed} CHECKPOINT_SEEDS=1\n{scenario:?}");
+        });
+        total.finals += outcome.finals;
+        total.votes += outcome.votes;
+        total.crashes += outcome.crashes;
+        total.convicted += outcome.convicted;
+        total.refused += outcome.refused;
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    println!(
+        "{seeds} seeds from {from} in {seconds:.1} s: {} checkpoints final, {} honest votes, {} crashes, {} validators convicted, {} refusals",
+        total.finals, total.votes, total.crashes, total.convicted, total.refused
+    );
+    if seeds >= 40 {
+        assert!(total.finals as u64 > seeds * 3, "hardly anything became final");
+        assert!(total.crashes > seeds, "hardly anything crashed");
+    }
+}

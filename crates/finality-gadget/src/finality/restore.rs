@@ -1,0 +1,227 @@
+//! Reading back what was kept, and believing only what can be shown.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::certificate::{Certificate, Finalized};
+use crate::core::{FinalityRule, HISTORY, Restored};
+use crate::persistence::{CheckpointStorage, Error};
+use crate::scheme::Entropy;
+use crate::set::Schedule;
+use crate::types::{CheckpointNumber, FinalityCheckpoint};
+use crate::vote::SignedVote;
+
+/// Certificates read in one go.
+const PAGE: usize = 256;
+/// Certificates read back at a start, newest first. Retention is below this; whatever lies deeper is served from the storage.
+const MAX_CERTIFICATES: usize = 16_384;
+/// Votes read back at a start.
+const MAX_VOTES: usize = 262_144;
+/// Own votes read back at a start, by target numbers below the newest.
+const OWN_VOTES: u64 = 1024;
+/// Pieces of evidence whose names are read back.
+const MAX_EVIDENCE: usize = 65_536;
+
+/// What a restore found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestoreReport {
+    /// Last final checkpoint.
+    pub finalized: FinalityCheckpoint,
+    /// Certificates whose place in the chain of digests was confirmed, or whose aggregate was verified.
+    pub certificates: usize,
+    /// Votes of all validators.
+    pub signatures: usize,
+    /// Own votes.
+    pub own_votes: usize,
+    /// Whether the chain of digests reaches down to the trusted checkpoint or to the anchor of the last pruning.
+    pub complete: bool,
+    /// Targets of certificates that did not hold and are not used.
+    pub damaged: Vec<CheckpointNumber>,
+}
+
+pub(super) struct Read {
+    pub(super) restored: Restored,
+    pub(super) report: RestoreReport,
+    pub(super) background: Background,
+}
+
+pub(super) fn read(storage: &dyn CheckpointStorage, schedule: &Schedule, rule: FinalityRule) -> Result<Read, Error> {
+    let sign_state = storage.sign_state()?;
+    let own_from = sign_state.as_ref().map(|state| state.max_target.minus(OWN_VOTES)).unwrap_or_default();
+    let own_votes = storage.own_votes_after(own_from, PAGE * 8)?;
+    let (chain, damaged, complete) = certificates(storage, schedule)?;
+    let finalized = supported_finality(storage, schedule, rule, &chain)?;
+    let final_number = finalized.map_or(schedule.domain().trusted.checkpoint.number, |finalized| finalized.checkpoint.number);
+    let votes = pages(final_number.minus(HISTORY), MAX_VOTES, |after| {
+        let page = storage.signatures_after(after, PAGE * 4)?;
+        Ok((page.last().map(|last| last.vote.link.target.number), page))
+    })?;
+    let report = RestoreReport {
+        finalized: finalized.map_or(schedule.domain().trusted.checkpoint, |finalized| finalized.checkpoint),
+        certificates: chain.len(),
+        signatures: votes.len(),
+        own_votes: own_votes.len(),
+        complete,
+        damaged,
+    };
+    let certificates = chain.into_values().collect();
+    let evidence = evidence(storage)?;
+    Ok(Read {
+        restored: Restored { certificates, finalized, votes, sign_state, own_votes, evidence },
+        report,
+        background: Background { before: None, done: false, verified: 0, damaged: Vec::new() },
+    })
+}
+
+type Chain = BTreeMap<CheckpointNumber, Certificate>;
+
+/// The newest certificate that verifies, and everything below it that its digests lead to. What lies beside that chain, on other
+/// branches above the last final checkpoint, is verified by itself.
+fn certificates(storage: &dyn CheckpointStorage, schedule: &Schedule) -> Result<(Chain, Vec<CheckpointNumber>, bool), Error> {
+    let mut all: Chain = BTreeMap::new();
+    let mut before = None;
+    while all.len() < MAX_CERTIFICATES {
+        let page = storage.certificates_before(before, PAGE)?;
+        let Some(last) = page.last() else { break };
+        before = Some(last.vote.link.target.number);
+        all.extend(page.into_iter().map(|certificate| (certificate.vote.link.target.number, certificate)));
+    }
+    let (mut chain, mut damaged, mut complete) = (Chain::new(), Vec::new(), all.is_empty());
+    let root = (schedule.domain().trusted.checkpoint.number, schedule.domain().root());
+    let anchor = storage.anchor()?.map(|anchor| (anchor.number, anchor.link));
+    let last_final = storage.last_finalized()?.map_or(root.0, |finalized| finalized.checkpoint.number);
+    while let Some((target, tip)) = all.pop_last() {
+        if !chain.is_empty() && target <= last_final {
+            // Beside the chain and below finality: for history only. The verification behind the start looks at it.
+            continue;
+        }
+        if schedule.verify_certificate(&tip).is_err() {
+            damaged.push(target);
+            continue;
+        }
+        let mut next = (tip.vote.link.source.number, tip.vote.previous);
+        chain.insert(target, tip);
+        while let Some(below) = all.get(&next.0).filter(|below| below.digest() == next.1) {
+            let below = below.clone();
+            all.remove(&next.0);
+            next = (below.vote.link.source.number, below.vote.previous);
+            chain.insert(below.vote.link.target.number, below);
+        }
+        complete |= next == root || Some(next) == anchor;
+    }
+    Ok((chain, damaged, complete))
+}
+
+/// The recorded finality if a confirmed certificate shows it, otherwise the highest that confirmed certificates do show.
+fn supported_finality(
+    storage: &dyn CheckpointStorage,
+    schedule: &Schedule,
+    rule: FinalityRule,
+    chain: &Chain,
+) -> Result<Option<Finalized>, Error> {
+    let shown = |certificate: &Certificate| {
+        let link = certificate.vote.link;
+        match rule {
+            FinalityRule::Single => Some(Finalized { checkpoint: link.target, by: link.target.number }),
+            FinalityRule::Ffg => link.is_direct().then_some(Finalized { checkpoint: link.source, by: link.target.number }),
+        }
+    };
+    let recorded = storage.last_finalized()?;
+    if let Some(recorded) = recorded
+        && chain.get(&recorded.by).and_then(shown) == Some(recorded)
+    {
+        return Ok(Some(recorded));
+    }
+    let best = chain.values().filter_map(shown).max_by_key(|finalized| finalized.checkpoint.number);
+    if recorded.is_some() {
+        tracing::warn!(
+            event = "finality_unsupported",
+            "the recorded finality has no certificate that holds; what certificates show is used"
+        );
+    }
+    Ok(best.filter(|best| best.checkpoint.number > schedule.domain().trusted.checkpoint.number))
+}
+
+fn evidence(storage: &dyn CheckpointStorage) -> Result<Vec<(crate::types::ValidatorId, crate::types::EvidenceId)>, Error> {
+    let mut names = Vec::new();
+    let mut after = None;
+    while names.len() < MAX_EVIDENCE {
+        let page = storage.evidence_after(after, PAGE)?;
+        let Some(last) = page.last() else { break };
+        after = Some(last.id());
+        names.extend(page.iter().map(|evidence| (evidence.validator, evidence.id())));
+    }
+    Ok(names)
+}
+
+fn pages(
+    mut after: CheckpointNumber,
+    most: usize,
+    mut page: impl FnMut(CheckpointNumber) -> Result<(Option<CheckpointNumber>, Vec<SignedVote>), Error>,
+) -> Result<Vec<SignedVote>, Error> {
+    let mut all: Vec<SignedVote> = Vec::new();
+    while all.len() < most {
+        let (last, some) = page(after)?;
+        let Some(last) = last else { break };
+        // A page may end within a target's votes; that target is read again, and what came twice is one.
+        let next = if last > after.next() && some.len() >= PAGE * 4 { last.minus(1) } else { last };
+        all.extend(some);
+        after = next;
+    }
+    let mut seen = BTreeSet::new();
+    all.retain(|signed| seen.insert((signed.vote.link.target.number, signed.validator, signed.signature.clone())));
+    Ok(all)
+}
+
+/// The verification behind a start: every stored certificate's own aggregate, newest first, a page at a time.
+#[derive(Debug, Clone)]
+pub struct Background {
+    before: Option<CheckpointNumber>,
+    done: bool,
+    verified: usize,
+    damaged: Vec<CheckpointNumber>,
+}
+
+impl Background {
+    /// Whether everything was looked at.
+    pub fn is_done(&self) -> bool {
+        self.done
+    }
+
+    /// How many hold.
+    pub fn verified(&self) -> usize {
+        self.verified
+    }
+
+    /// Targets of those that do not.
+    pub fn damaged(&self) -> &[CheckpointNumber] {
+        &self.damaged
+    }
+
+    pub(super) fn step(&mut self, storage: &dyn CheckpointStorage, schedule: &Schedule, entropy: &mut dyn Entropy) -> Result<bool, Error> {
+        if self.done {
+            return Ok(true);
+        }
+        let page = storage.certificates_before(self.before, PAGE)?;
+        let Some(last) = page.last() else {
+            self.done = true;
+            tracing::info!(
+                event = "restored_verified",
+                certificates = self.verified,
+                damaged = self.damaged.len(),
+                "every stored certificate was verified"
+            );
+            return Ok(true);
+        };
+        self.before = Some(last.vote.link.target.number);
+        for (certificate, holds) in page.iter().zip(schedule.verify_certificates(&page, entropy)) {
+            if holds {
+                self.verified += 1;
+            } else {
+                let target = certificate.vote.link.target.number;
+                tracing::error!(event = "damaged_certificate", %target, "a stored certificate does not hold");
+                self.damaged.push(target);
+            }
+        }
+        Ok(false)
+    }
+}

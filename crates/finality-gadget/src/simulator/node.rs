@@ -1,0 +1,191 @@
+//! One simulated machine: a disk that lasts, and a process that does not.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use super::disk::Disk;
+use super::keys::Key;
+use super::rng::Rng;
+use crate::certificate::{Certificate, Finalized};
+use crate::core::{Config, FinalityRule};
+use crate::evidence::Evidence;
+use crate::finality::{CheckpointFinality, Error};
+use crate::network::{Message, NetworkBridge, Recipient};
+use crate::persistence::{
+    self, Anchor, CheckpointPersistenceConfig, CheckpointStorage, Decide, Declaration, Error as StorageError, PruneOrder, Pruned,
+    SignState, Stats,
+};
+use crate::set::Schedule;
+use crate::types::{CheckpointNumber, EvidenceId, ValidatorId};
+use crate::vote::{SignedVote, Vote};
+
+/// What a node does during a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    Honest,
+    /// One of two processes with the same key.
+    Twin,
+}
+
+/// Kept by a storage, reported to the monitor.
+pub(super) enum Kept {
+    Certificate(Box<Certificate>),
+    Evidence(Box<Evidence>),
+}
+
+pub(super) struct Node {
+    pub(super) validator: ValidatorId,
+    pub(super) role: Role,
+    pub(super) disk: Box<dyn Disk>,
+    pub(super) life: Option<Life>,
+    /// How late it sees the chain, in ms.
+    pub(super) delay: u64,
+    pub(super) backup: Option<Box<dyn Disk>>,
+    /// Its record was lost or is old: it may refuse to sign, and an operator will declare.
+    pub(super) doubtful: bool,
+    /// An answer told it of a vote that its record does not know: from then on it must not sign.
+    pub(super) warned: bool,
+    key: Arc<Key>,
+}
+
+/// One process.
+pub(super) struct Life {
+    pub(super) gadget: CheckpointFinality,
+    pub(super) outbox: Receiver<(Recipient, Message)>,
+    pub(super) kept: Receiver<Kept>,
+    /// Votes of liars that reached this process while it could judge them.
+    pub(super) heard: Vec<SignedVote>,
+}
+
+impl Node {
+    pub(super) fn new(validator: ValidatorId, role: Role, disk: Box<dyn Disk>, delay: u64, key: Arc<Key>) -> Self {
+        Self { validator, role, disk, life: None, delay, backup: None, doubtful: false, warned: false, key }
+    }
+
+    /// Declares as an operator does, with the process down.
+    pub(super) fn declare(&mut self, schedule: &Schedule, declaration: Declaration) {
+        let storage = self.disk.open();
+        let declared = persistence::declare(&*storage, schedule.domain_digest(), declaration);
+        assert!(declared.is_ok(), "a declaration on a sound disk failed: {declared:?}");
+        self.warned = false;
+    }
+
+    pub(super) fn start(&mut self, schedule: &Schedule, rule: FinalityRule, rng: &mut Rng) -> Result<(), Error> {
+        let ((bridge, outbox), (keeper, kept)) = (channel(), channel());
+        let config = Config {
+            resend_every: 1_000,
+            status_every: 2_000,
+            patience: 4_000,
+            stuck_after: 15_000,
+            ..Config::new(rule, Some(self.validator))
+        };
+        // Little is retained, so that pruning happens in every run.
+        let persistence =
+            CheckpointPersistenceConfig { enabled: true, retention_checkpoints: 4, flush_interval_secs: 3, prune_interval_secs: 5 };
+        let signer: Arc<Key> = Arc::clone(&self.key);
+        let mut entropy = rng.fork();
+        let mut gadget =
+            CheckpointFinality::with_entropy(config, schedule.clone(), persistence, Arc::new(Bridge(bridge)), Some(signer), || {
+                Box::new(entropy.fork())
+            });
+        gadget.set_storage(Arc::new(Watched { storage: self.disk.open(), keeper }));
+        gadget.restore_from_storage(rng.bits())?;
+        self.life = Some(Life { gadget, outbox, kept, heard: Vec::new() });
+        Ok(())
+    }
+
+    /// The machine dies.
+    pub(super) fn crash(&mut self, rng: &mut Rng) {
+        self.life = None;
+        self.disk.power_loss(rng);
+    }
+}
+
+struct Bridge(Sender<(Recipient, Message)>);
+
+impl NetworkBridge for Bridge {
+    fn send(&self, to: Recipient, message: &Message) {
+        // The receiver is gone only when the process is.
+        let _ = self.0.send((to, message.clone()));
+    }
+}
+
+/// Tells the monitor what is kept.
+struct Watched {
+    storage: Arc<dyn CheckpointStorage>,
+    keeper: Sender<Kept>,
+}
+
+impl CheckpointStorage for Watched {
+    fn store_signatures(&self, votes: &[SignedVote]) -> Result<(), StorageError> {
+        self.storage.store_signatures(votes)
+    }
+
+    fn signatures_after(&self, after: CheckpointNumber, limit: usize) -> Result<Vec<SignedVote>, StorageError> {
+        self.storage.signatures_after(after, limit)
+    }
+
+    fn store_certificate(&self, certificate: &Certificate, finalized: Option<&Finalized>) -> Result<(), StorageError> {
+        self.storage.store_certificate(certificate, finalized)?;
+        let _ = self.keeper.send(Kept::Certificate(Box::new(certificate.clone())));
+        Ok(())
+    }
+
+    fn certificate(&self, target: CheckpointNumber) -> Result<Option<Certificate>, StorageError> {
+        self.storage.certificate(target)
+    }
+
+    fn certificates_after(&self, after: CheckpointNumber, limit: usize) -> Result<Vec<Certificate>, StorageError> {
+        self.storage.certificates_after(after, limit)
+    }
+
+    fn certificates_before(&self, before: Option<CheckpointNumber>, limit: usize) -> Result<Vec<Certificate>, StorageError> {
+        self.storage.certificates_before(before, limit)
+    }
+
+    fn last_finalized(&self) -> Result<Option<Finalized>, StorageError> {
+        self.storage.last_finalized()
+    }
+
+    fn store_evidence(&self, evidence: &Evidence) -> Result<(), StorageError> {
+        self.storage.store_evidence(evidence)?;
+        let _ = self.keeper.send(Kept::Evidence(Box::new(evidence.clone())));
+        Ok(())
+    }
+
+    fn evidence_after(&self, after: Option<EvidenceId>, limit: usize) -> Result<Vec<Evidence>, StorageError> {
+        self.storage.evidence_after(after, limit)
+    }
+
+    fn has_evidence_against(&self, validator: ValidatorId) -> Result<bool, StorageError> {
+        self.storage.has_evidence_against(validator)
+    }
+
+    fn sign_state(&self) -> Result<Option<SignState>, StorageError> {
+        self.storage.sign_state()
+    }
+
+    fn own_votes_after(&self, after: CheckpointNumber, limit: usize) -> Result<Vec<Vote>, StorageError> {
+        self.storage.own_votes_after(after, limit)
+    }
+
+    fn update_sign_state(&self, target: CheckpointNumber, decide: Decide<'_>) -> Result<(), StorageError> {
+        self.storage.update_sign_state(target, decide)
+    }
+
+    fn flush(&self) -> Result<(), StorageError> {
+        self.storage.flush()
+    }
+
+    fn prune(&self, order: &PruneOrder) -> Result<Pruned, StorageError> {
+        self.storage.prune(order)
+    }
+
+    fn anchor(&self) -> Result<Option<Anchor>, StorageError> {
+        self.storage.anchor()
+    }
+
+    fn stats(&self) -> Result<Stats, StorageError> {
+        self.storage.stats()
+    }
+}

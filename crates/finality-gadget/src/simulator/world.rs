@@ -1,0 +1,620 @@
+//! The run itself: one queue of events in simulated time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::chain::SimChain;
+use super::check::Monitor;
+use super::disk::{DiskFault, Disks};
+use super::keys::Key;
+use super::liar::Liar;
+use super::node::{Kept, Node, Role};
+use super::plan::{Reorgs, Scenario};
+use super::rng::Rng;
+use crate::core::{FinalityRule, HISTORY, Health, Reason, Standing};
+use crate::domain::{Domain, TrustedCheckpoint};
+use crate::network::{Message, Recipient};
+use crate::persistence::Declaration;
+use crate::set::{Schedule, ValidatorSet, faults};
+use crate::types::{ChainId, CheckpointNumber, Millis, SetId, ValidatorId};
+use crate::vote::SignedVote;
+
+/// Time between two ticks of a node, in ms.
+const TICK: u64 = 500;
+/// After the trouble everything must be well again within this time, in ms.
+const PATIENCE: u64 = 180_000;
+/// Checkpoints that must become final after the trouble.
+const PROGRESS: u64 = 3;
+/// A run that takes more events than this runs in circles.
+const MAX_EVENTS: u64 = 3_000_000;
+
+/// What a run came to.
+#[derive(Debug, Clone, Default)]
+pub struct Outcome {
+    /// Checkpoints that became final.
+    pub finals: usize,
+    /// Different votes of honest validators.
+    pub votes: usize,
+    /// Validators against which evidence was kept.
+    pub convicted: usize,
+    /// Crashes, disk faults included.
+    pub crashes: u64,
+    /// Starts with an old or empty disk that led to a refusal to sign.
+    pub refused: u64,
+    /// Why finality did not go on after the trouble; empty where it did.
+    pub halted: Vec<Reason>,
+    /// Whether some certificate crossed a set boundary.
+    pub crossed_sets: bool,
+    /// Simulated milliseconds.
+    pub simulated: u64,
+}
+
+#[derive(Debug)]
+enum Action {
+    Tick(usize),
+    Deliver { to: usize, from: ValidatorId, message: Arc<Message> },
+    Grow,
+    Reorganise,
+    Crash(usize),
+    Fault(usize, u64, DiskFault),
+    Start(usize),
+    Partition,
+    Join,
+    Backup(usize),
+    Restore(usize),
+    Wipe(usize),
+    Declare(usize),
+    Lie(usize),
+    Heal,
+}
+
+/// A run in progress.
+pub struct World<'a> {
+    scenario: Scenario,
+    disks: &'a mut dyn Disks,
+    rng: Rng,
+    now: Millis,
+    queue: BTreeMap<(Millis, u64), Action>,
+    queued: u64,
+    schedule: Schedule,
+    chain: SimChain,
+    nodes: Vec<Node>,
+    liars: Vec<Liar>,
+    monitor: Monitor,
+    /// Group of each node; `None` while all can talk.
+    groups: Option<Vec<bool>>,
+    healed: Option<Millis>,
+    goal: CheckpointNumber,
+    outcome: Outcome,
+}
+
+impl<'a> World<'a> {
+    /// Sets everything up.
+    ///
+    /// # Panics
+    ///
+    /// If a scenario makes no valid sets, which is a fault of the scenario.
+    pub fn new(scenario: Scenario, disks: &'a mut dyn Disks) -> Self {
+        let mut rng = Rng::new(scenario.seed);
+        let schedule = schedule(&scenario, &mut rng);
+        let mut world = Self {
+            monitor: Monitor::new(schedule.clone(), scenario.rule),
+            scenario,
+            disks,
+            now: Millis(0),
+            queue: BTreeMap::new(),
+            queued: 0,
+            schedule,
+            chain: SimChain::new(),
+            nodes: Vec::new(),
+            liars: Vec::new(),
+            groups: None,
+            healed: None,
+            goal: CheckpointNumber(0),
+            outcome: Outcome::default(),
+            rng,
+        };
+        world.populate();
+        world.plan();
+        world
+    }
+
+    fn populate(&mut self) {
+        let scenario = self.scenario.clone();
+        let everyone: BTreeSet<ValidatorId> =
+            self.schedule.sets().flat_map(|(_, set)| set.members().map(|(id, _)| id).collect::<Vec<_>>()).collect();
+        // Those that misbehave sit in the middle, where they are members of every set.
+        let middle: Vec<ValidatorId> =
+            everyone.iter().copied().filter(|id| self.schedule.sets().all(|(_, set)| set.contains(*id))).collect();
+        let liars = scenario.liars as usize;
+        let twins = scenario.twins as usize;
+        let doubtful = scenario.doubtful as usize;
+        for validator in everyone {
+            let key = Arc::new(Key::of(scenario.scheme, validator));
+            let rank = middle.iter().position(|id| *id == validator);
+            if rank.is_some_and(|rank| rank < liars) {
+                self.liars.push(Liar { validator, key, filthy: scenario.filthy });
+                continue;
+            }
+            let twin = rank.is_some_and(|rank| rank >= liars && rank < liars + twins);
+            for _ in 0..=usize::from(twin) {
+                let delay = self.rng.between(0, scenario.interval * 2);
+                let role = if twin { Role::Twin } else { Role::Honest };
+                let mut node = Node::new(validator, role, self.disks.empty(), delay, Arc::clone(&key));
+                node.declare(&self.schedule, Declaration::NeverSigned);
+                node.doubtful = rank.is_some_and(|rank| rank >= liars + twins && rank < liars + twins + doubtful);
+                self.nodes.push(node);
+            }
+        }
+    }
+
+    fn plan(&mut self) {
+        let scenario = self.scenario.clone();
+        let chaos = scenario.chaos;
+        for node in 0..self.nodes.len() {
+            let at = self.rng.between(0, 2_000);
+            self.at(at, Action::Start(node));
+            let tick = self.rng.between(1, TICK);
+            self.at(tick, Action::Tick(node));
+        }
+        self.at(scenario.interval, Action::Grow);
+        for liar in 0..self.liars.len() {
+            self.at(1_000, Action::Lie(liar));
+        }
+        let honest = self.nodes.len();
+        for _ in 0..scenario.crashes {
+            let (at, node) = (self.rng.between(0, chaos), self.rng.index(honest));
+            self.at(at, Action::Crash(node));
+        }
+        for _ in 0..scenario.disk_faults {
+            let (at, node, writes) = (self.rng.between(0, chaos), self.rng.index(honest), self.rng.between(0, 12));
+            let fault = [DiskFault::Full, DiskFault::SyncFails, DiskFault::SyncFails, DiskFault::DiesAfterWrite][self.rng.index(4)];
+            self.at(at, Action::Fault(node, writes, fault));
+        }
+        for _ in 0..scenario.partitions {
+            let at = self.rng.between(0, chaos);
+            let length = self.rng.between(1_000, chaos / 2);
+            self.at(at, Action::Partition);
+            self.at((at + length).min(chaos), Action::Join);
+        }
+        if scenario.reorgs != Reorgs::None {
+            for _ in 0..self.rng.between(1, 6) {
+                let at = self.rng.between(0, chaos);
+                self.at(at, Action::Reorganise);
+            }
+        }
+        for node in 0..self.nodes.len() {
+            if self.nodes[node].doubtful {
+                let at = self.rng.between(chaos / 4, chaos * 3 / 4);
+                if self.rng.chance(50) {
+                    self.at(at, Action::Wipe(node));
+                } else {
+                    let taken = self.rng.between(0, at);
+                    self.at(taken, Action::Backup(node));
+                    self.at(at, Action::Restore(node));
+                }
+            }
+        }
+        self.at(chaos, Action::Heal);
+    }
+
+    fn at(&mut self, millis: u64, action: Action) {
+        self.queued += 1;
+        self.queue.insert((Millis(millis), self.queued), action);
+    }
+
+    fn later(&mut self, delay: u64, action: Action) {
+        self.at(self.now.0 + delay, action);
+    }
+
+    /// Runs to the end.
+    ///
+    /// # Panics
+    ///
+    /// With the text of the invariant that does not hold.
+    pub fn run(mut self) -> Outcome {
+        let mut events = 0u64;
+        while let Some(((now, _), action)) = self.queue.pop_first() {
+            self.now = now;
+            events += 1;
+            assert!(events < MAX_EVENTS, "the run goes in circles");
+            let tick = matches!(action, Action::Tick(_));
+            self.act(action);
+            if tick && self.healed.is_some() && self.is_well() {
+                break;
+            }
+            if self.healed.is_some_and(|healed| now.since(healed) > PATIENCE) {
+                self.explain_halt();
+                break;
+            }
+        }
+        self.check_evidence();
+        self.outcome.finals = self.monitor.finals();
+        self.outcome.votes = self.monitor.votes;
+        self.outcome.convicted = self.monitor.evidence.len();
+        self.outcome.crossed_sets = self.monitor.links.iter().any(crate::Certificate::is_boundary);
+        self.outcome.simulated = self.now.0;
+        self.outcome
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Tick(node) => {
+                self.later(TICK, Action::Tick(node));
+                self.tick(node);
+            }
+            Action::Deliver { to, from, message } => self.deliver(to, from, &message),
+            Action::Grow => {
+                self.chain.grow(self.now);
+                let tag = self.chain.head().minus(self.rng.between(0, 2));
+                self.chain.finalize(self.now, tag);
+                self.later(self.scenario.interval, Action::Grow);
+            }
+            Action::Reorganise => self.reorganise(),
+            Action::Crash(node) => self.crash(node),
+            Action::Fault(node, writes, fault) => {
+                if self.nodes[node].life.is_some() && self.healed.is_none() {
+                    self.nodes[node].disk.inject(writes, fault);
+                }
+            }
+            Action::Start(node) => self.start(node),
+            Action::Partition => self.groups = Some((0..self.nodes.len() + self.liars.len()).map(|_| self.rng.chance(50)).collect()),
+            Action::Join => self.groups = None,
+            Action::Backup(node) => self.nodes[node].backup = Some(self.nodes[node].disk.backup()),
+            Action::Restore(node) => {
+                if let Some(backup) = self.nodes[node].backup.take() {
+                    self.replace_disk(node, backup);
+                }
+            }
+            Action::Wipe(node) => {
+                let empty = self.disks.empty();
+                self.replace_disk(node, empty);
+            }
+            Action::Declare(node) => {
+                // The old process is stopped; nothing eligible is above the head.
+                self.nodes[node].crash(&mut self.rng);
+                let mark = self.chain.head().plus(1);
+                self.nodes[node].declare(&self.schedule, Declaration::OldProcessStopped { mark });
+                self.start(node);
+            }
+            Action::Lie(liar) => self.lie(liar),
+            Action::Heal => self.heal(),
+        }
+    }
+
+    fn tick(&mut self, at: usize) {
+        let (now, node) = (self.now, &mut self.nodes[at]);
+        let Some(life) = &mut node.life else { return };
+        let view = self.chain.view(now, node.delay, |eligible, finalized| life.gadget.wanted(eligible, finalized));
+        let done = life
+            .gadget
+            .tick(now)
+            .and_then(|()| life.gadget.observe(view))
+            .and_then(|()| life.gadget.perform_periodic_maintenance(now).map(|_| ()));
+        self.after(at, done.is_err());
+    }
+
+    fn deliver(&mut self, to: usize, from: ValidatorId, message: &Message) {
+        let liar = self.liars.iter().any(|liar| liar.validator == from);
+        let own = self.nodes[to].validator;
+        let Some(life) = &mut self.nodes[to].life else { return };
+        if let (true, Message::Votes(votes)) = (liar, message) {
+            let health = life.gadget.health();
+            let (low, high) = (health.finalized.minus(HISTORY), health.justified.max(health.eligible));
+            let judged = |signed: &&SignedVote| signed.vote.link.target.number >= low && signed.vote.link.target.number <= high;
+            life.heard.extend(votes.iter().filter(|signed| signed.validator == from).filter(judged).cloned());
+        }
+        let done = life.gadget.receive(from, message.clone()).is_err();
+        if let Message::OwnVotes(answer) = message
+            && let Standing::Refused { .. } = life.gadget.health().standing
+            && answer.votes.iter().any(|signed| signed.validator == own)
+        {
+            self.nodes[to].warned = true;
+        }
+        self.after(to, done);
+    }
+
+    /// Reports and sends on what a process has done, and buries it if it has stopped.
+    fn after(&mut self, at: usize, stopped: bool) {
+        let node = &mut self.nodes[at];
+        let Some(life) = &mut node.life else { return };
+        let kept: Vec<Kept> = life.kept.try_iter().collect();
+        let sent: Vec<(Recipient, Message)> = life.outbox.try_iter().collect();
+        let finals = life.gadget.advance_finality();
+        let (validator, role) = (node.validator, node.role);
+        for (_, message) in &sent {
+            if let Message::Votes(votes) = message {
+                for own in votes.iter().filter(|signed| signed.validator == validator) {
+                    match role {
+                        Role::Twin => self.monitor.signed(own),
+                        Role::Honest => {
+                            if self.scenario.trace {
+                                let link = own.vote.link;
+                                println!(
+                                    "{:>7} {validator} votes {}→{} ({:?}→{:?})",
+                                    self.now, link.source.number, link.target.number, link.source.hash, link.target.hash
+                                );
+                            }
+                            assert!(!node.warned, "a validator signed although a peer had shown it a newer vote of its own");
+                            // Certificates of sources are kept before votes leave; those of targets after.
+                            for kept in &kept {
+                                if let Kept::Certificate(certificate) = kept {
+                                    self.monitor.certified.insert(certificate.digest(), certificate.vote.link.target);
+                                }
+                            }
+                            self.monitor.vote_left(&self.chain, &*node.disk, own);
+                        }
+                    }
+                }
+            }
+        }
+        for kept in &kept {
+            // A vote that was signed just before a crash may leave within a certificate first.
+            if let (Kept::Certificate(certificate), Role::Honest) = (kept, role)
+                && self.nodes[at].disk.survives(&certificate.vote)
+                && self
+                    .schedule
+                    .electorate(&certificate.vote.link)
+                    .is_ok_and(|votes| votes.index(validator).is_some_and(|seat| certificate.signers.has(seat)))
+            {
+                self.monitor.statement_left(&self.chain, &*self.nodes[at].disk, validator, &certificate.vote);
+            }
+            match kept {
+                Kept::Certificate(certificate) if self.scenario.trace => {
+                    let link = certificate.vote.link;
+                    println!(
+                        "{:>7} {validator} keeps {}→{} ({:?}→{:?})",
+                        self.now, link.source.number, link.target.number, link.source.hash, link.target.hash
+                    );
+                    self.monitor.certificate_kept(certificate);
+                }
+                Kept::Certificate(certificate) => self.monitor.certificate_kept(certificate),
+                Kept::Evidence(evidence) => {
+                    let nodes = &self.nodes;
+                    let honest = |id| nodes.iter().any(|node| node.validator == id && node.role == Role::Honest && !node.doubtful);
+                    self.monitor.evidence_kept(evidence, honest);
+                }
+            }
+        }
+        let node = &self.nodes[at];
+        for finalized in &finals {
+            self.monitor.finalized(&self.chain, &*node.disk, validator, finalized);
+        }
+        for (to, message) in sent {
+            self.send(at, to, message);
+        }
+        if stopped {
+            self.crash(at);
+        }
+    }
+
+    fn send(&mut self, from: usize, to: Recipient, message: Message) {
+        let sender = self.nodes[from].validator;
+        let message = if self.scenario.encoded {
+            let read = Message::decode(&message.encode());
+            assert_eq!(read.as_ref(), Ok(&message), "a message changed on its way through its encoding");
+            message
+        } else {
+            message
+        };
+        let message = Arc::new(message);
+        for node in 0..self.nodes.len() {
+            let meant = match to {
+                Recipient::All => self.nodes[node].validator != sender,
+                Recipient::One(validator) => self.nodes[node].validator == validator,
+            };
+            if node != from && meant {
+                self.carry(from, node, sender, &message);
+            }
+        }
+    }
+
+    fn carry(&mut self, from: usize, to: usize, sender: ValidatorId, message: &Arc<Message>) {
+        let troubled = self.healed.is_none();
+        if self.groups.as_ref().is_some_and(|groups| groups[from] != groups[to]) || (troubled && self.rng.chance(self.scenario.loss)) {
+            return;
+        }
+        let copies = 1 + u64::from(self.rng.chance(self.scenario.duplicates));
+        for _ in 0..copies {
+            let most = if troubled { self.scenario.delay } else { self.scenario.delay.min(200) };
+            let delay = self.rng.between(5, 5 + most);
+            self.later(delay, Action::Deliver { to, from: sender, message: Arc::clone(message) });
+        }
+    }
+
+    fn lie(&mut self, at: usize) {
+        let pause = self.rng.between(300, 1_500);
+        self.later(pause, Action::Lie(at));
+        let liar = &self.liars[at];
+        let lies = liar.lie(&self.chain, &self.monitor, &mut self.rng);
+        let validator = liar.validator;
+        for message in &lies {
+            if let Message::Votes(votes) = message {
+                votes.iter().filter(|signed| signed.validator == validator).for_each(|signed| self.monitor.signed(signed));
+            }
+        }
+        let lies: Vec<Arc<Message>> = lies.into_iter().map(Arc::new).collect();
+        let from = self.nodes.len() + at;
+        for node in 0..self.nodes.len() {
+            // Some peers hear one thing, some the other, some both.
+            let choice = self.rng.between(0, 2);
+            for (which, lie) in lies.iter().enumerate() {
+                if lies.len() < 2 || choice == 2 || choice == which as u64 {
+                    self.carry(from, node, validator, lie);
+                }
+            }
+        }
+    }
+
+    fn crash(&mut self, at: usize) {
+        if self.nodes[at].life.is_some() {
+            if self.scenario.trace {
+                println!("{:>7} {} crashes", self.now, self.nodes[at].validator);
+            }
+            self.outcome.crashes += 1;
+            self.nodes[at].crash(&mut self.rng);
+            let pause = self.rng.between(200, 8_000);
+            self.later(pause, Action::Start(at));
+        }
+    }
+
+    fn start(&mut self, at: usize) {
+        if self.nodes[at].life.is_none() {
+            let started = self.nodes[at].start(&self.schedule, self.scenario.rule, &mut self.rng);
+            assert!(started.is_ok(), "a node does not start from a disk that lost power: {started:?}");
+            self.after(at, false);
+            let standing = self.nodes[at].life.as_ref().map(|life| life.gadget.health().standing);
+            if let Some(Standing::Refused { .. }) = standing {
+                self.refusal(at);
+            }
+        }
+    }
+
+    /// An operator notices a refusal and declares after a while.
+    fn refusal(&mut self, at: usize) {
+        if self.nodes[at].doubtful {
+            self.outcome.refused += 1;
+            let pause = self.rng.between(1_000, 10_000);
+            self.later(pause, Action::Declare(at));
+        }
+    }
+
+    fn replace_disk(&mut self, at: usize, disk: Box<dyn super::disk::Disk>) {
+        if self.nodes[at].life.is_some() {
+            self.outcome.crashes += 1;
+        }
+        self.nodes[at].life = None;
+        self.nodes[at].disk = disk;
+        self.later(500, Action::Start(at));
+    }
+
+    fn reorganise(&mut self) {
+        if self.healed.is_some() {
+            return;
+        }
+        let head = self.chain.head();
+        let certified = self.monitor.certified.values().filter(|checkpoint| self.chain.at(checkpoint.number) == Some(**checkpoint));
+        let certified = certified.map(|checkpoint| checkpoint.number).max().unwrap_or_default();
+        let free = self.scenario.reorgs == Reorgs::Free;
+        let depth = self.rng.between(1, if free { 6 } else { 3 });
+        let mut keep = head.minus(depth);
+        if !free {
+            keep = keep.max(certified);
+        }
+        if self.scenario.rule == FinalityRule::Single {
+            keep = keep.max(self.chain.finalized_now());
+        }
+        self.chain.reorganise(self.now, keep);
+    }
+
+    fn heal(&mut self) {
+        self.healed = Some(self.now);
+        self.groups = None;
+        self.goal = self.chain.head().plus(PROGRESS);
+        for node in 0..self.nodes.len() {
+            if self.nodes[node].life.is_none() {
+                self.start(node);
+            }
+        }
+    }
+
+    fn healths(&self) -> impl Iterator<Item = (&Node, Health)> + '_ {
+        self.nodes.iter().filter(|node| node.role == Role::Honest).filter_map(|node| Some((node, node.life.as_ref()?.gadget.health())))
+    }
+
+    /// Every honest node is up and has made progress.
+    fn is_well(&mut self) -> bool {
+        if self.chain.head() < self.goal {
+            return false;
+        }
+        let refused: Vec<usize> = (0..self.nodes.len())
+            .filter(|at| self.nodes[*at].doubtful)
+            .filter(|at| {
+                let life = self.nodes[*at].life.as_ref();
+                life.is_some_and(|life| matches!(life.gadget.health().standing, Standing::Refused { .. }))
+            })
+            .filter(|at| !self.queue.values().any(|action| matches!(action, Action::Declare(node) if node == at)))
+            .collect();
+        for at in refused {
+            self.refusal(at);
+        }
+        self.nodes.iter().filter(|node| node.role == Role::Honest).all(|node| node.life.is_some())
+            && self.healths().all(|(_, health)| health.finalized >= self.goal)
+    }
+
+    /// Finality did not go on: then somebody must say why, and it must be one of the reasons for which a halt is right.
+    fn explain_halt(&mut self) {
+        let set = self
+            .schedule
+            .set_at(self.monitor.certified.values().map(|checkpoint| checkpoint.number.next()).max().unwrap_or_default())
+            .clone();
+        let mut blocked = 0;
+        let mut reasons = Vec::new();
+        for (node, health) in self.healths() {
+            let Some(stuck) = health.stuck else { continue };
+            assert!(!stuck.reasons.is_empty(), "a halt without a reason at validator {}", node.validator);
+            let rightly = |reason: &Reason| matches!(reason, Reason::FinalNotCanonical { .. } | Reason::SourceBelowMark { .. });
+            if set.contains(node.validator) && stuck.reasons.iter().any(rightly) {
+                blocked += 1;
+            }
+            reasons.extend(stuck.reasons);
+        }
+        let others =
+            set.members().filter(|(id, _)| !self.nodes.iter().any(|node| node.validator == *id && node.role == Role::Honest)).count();
+        let explained = blocked + others > set.members().len() - set.quorum() && blocked > 0;
+        let everyone: Vec<String> = self.healths().map(|(node, health)| format!("  {}: {health:?}", node.validator)).collect();
+        assert!(explained, "no progress after the network healed, and no right reason:\n{}", everyone.join("\n"));
+        assert!(self.scenario.reorgs != Reorgs::None, "finality halted although the chain was never reorganised: {reasons:?}");
+        self.outcome.halted = reasons;
+    }
+
+    /// Whoever said two things to one living node is convicted there.
+    fn check_evidence(&self) {
+        for node in self.nodes.iter().filter(|node| node.role == Role::Honest) {
+            let Some(life) = &node.life else { continue };
+            for (at, one) in life.heard.iter().enumerate() {
+                let other =
+                    life.heard[at + 1..].iter().find(|other| other.validator == one.validator && one.vote.conflict(&other.vote).is_some());
+                let proven = |signed: &SignedVote| self.schedule.verify_vote(signed).is_ok();
+                if let Some(other) = other
+                    && proven(one)
+                    && proven(other)
+                    && !self.scenario.filthy
+                {
+                    assert!(
+                        self.monitor.evidence.contains(&one.validator) && life.gadget.health().evidence > 0,
+                        "an equivocation before the eyes of an honest validator yielded no evidence: {:?} and {:?}",
+                        one.vote.link,
+                        other.vote.link
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// One set after another; each change replaces no more members than may be faulty.
+fn schedule(scenario: &Scenario, rng: &mut Rng) -> Schedule {
+    let scheme = scenario.scheme.scheme();
+    let set = |id: u32, first: u32| {
+        let registrations: Vec<_> = (first..first + scenario.validators)
+            .map(|id| {
+                let id = ValidatorId(id);
+                Key::of(scenario.scheme, id).registration(id)
+            })
+            .collect();
+        ValidatorSet::new(SetId(u64::from(id)), &*scheme, &registrations).expect("simulated keys are registered with their proofs")
+    };
+    let first = set(1, 0);
+    let trusted = TrustedCheckpoint { checkpoint: SimChain::genesis(), set: first.digest() };
+    let domain = Domain { chain: ChainId(31_337), trusted };
+    let mut schedule = Schedule::new(domain, Arc::clone(&scheme), first).expect("the trusted checkpoint names the first set");
+    let mut boundary = CheckpointNumber(0);
+    let mut first = 0;
+    for change in 0..scenario.set_changes {
+        boundary = boundary.plus(rng.between(2, 8));
+        first += u32::try_from(rng.between(1, faults(scenario.validators as usize).max(1) as u64)).unwrap_or(1);
+        schedule.add(boundary, set(2 + change, first)).expect("ids and boundaries ascend");
+    }
+    schedule
+}
