@@ -237,7 +237,11 @@ fn a_claim_has_one_nonce_for_life() {
     let claim = desk.prove(100);
     let id = desk.send(Purpose::Claim(claim));
     let second = sign(TxId { key: KEY, nonce: id.nonce + 1 }, Purpose::Claim(claim));
-    for event in [Event::TxSent { id }, Event::TxIncluded { id, hash: attempt(id, 0).hash, block: block(5), outcome: done() }, Event::TxReorged { id }] {
+    for event in [
+        Event::TxSent { id },
+        Event::TxIncluded { id, hash: attempt(id, 0).hash, block: block(5), outcome: done() },
+        Event::TxReorged { id },
+    ] {
         assert!(desk.ledger.clone().apply(second.clone()).is_err(), "a claim was given a second nonce");
         desk.ok(event);
     }

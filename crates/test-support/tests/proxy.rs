@@ -47,7 +47,7 @@ impl Line {
             max_priority_fee_per_gas: tip,
             to: TxKind::Call(key.address()),
             value: U256::ZERO,
-            access_list: Default::default(),
+            access_list: alloy::eips::eip2930::AccessList::default(),
             input: Bytes::from(vec![0; data]),
         };
         let signature = key.sign_hash_sync(&tx.signature_hash()).expect("signs");

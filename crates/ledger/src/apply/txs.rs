@@ -67,7 +67,11 @@ impl Ledger {
     fn fill_signed(&mut self, id: TxId, purpose: Purpose, attempt: Attempt) -> Result<Vec<Effect>, Error> {
         let waits = |tx: &Tx| tx.id.key == id.key && tx.id.nonce > id.nonce && !matches!(tx.purpose, Purpose::Fill(_));
         if !self.txs.values().any(waits) {
-            return Err(Error::WrongState { what: format!("{purpose:?}"), event: "signed", state: "needed by nothing behind it".to_owned() });
+            return Err(Error::WrongState {
+                what: format!("{purpose:?}"),
+                event: "signed",
+                state: "needed by nothing behind it".to_owned(),
+            });
         }
         let tx = Tx { id, purpose, attempts: vec![attempt], state: TxState::Signed };
         let put = Effect::PutTx(Box::new(tx.clone()));
