@@ -23,6 +23,9 @@ pub enum Purpose {
     RequestClose(JobId),
     /// `finalize` of this job.
     Finalize(JobId),
+    /// A transfer of nothing, at a nonce that was never given a purpose, so that this job's transaction behind it is not held up.
+    /// It changes nothing of the job.
+    Fill(JobId),
 }
 
 impl Purpose {
@@ -30,7 +33,7 @@ impl Purpose {
     pub fn job(&self) -> JobId {
         match self {
             Self::Claim(claim) => claim.job,
-            Self::RequestClose(job) | Self::Finalize(job) => *job,
+            Self::RequestClose(job) | Self::Finalize(job) | Self::Fill(job) => *job,
         }
     }
 }

@@ -230,6 +230,52 @@ fn transactions_of_a_paid_job_are_followed_to_their_end_after_a_restart() {
     assert!(tables.txs.values().all(|tx| matches!(tx.state, TxState::Final { .. })));
 }
 
+#[test]
+fn a_claim_has_one_nonce_for_life() {
+    let mut desk = Desk::new(terms(1_000), 100);
+    desk.meter(100);
+    let claim = desk.prove(100);
+    let id = desk.send(Purpose::Claim(claim));
+    let second = sign(TxId { key: KEY, nonce: id.nonce + 1 }, Purpose::Claim(claim));
+    for event in [
+        Event::TxSent { id },
+        Event::TxIncluded { id, hash: attempt(id, 0).hash, block: block(5), outcome: done() },
+        Event::TxReorged { id },
+    ] {
+        assert!(desk.ledger.clone().apply(second.clone()).is_err(), "a claim was given a second nonce");
+        desk.ok(event);
+    }
+    assert!(desk.ledger.clone().apply(second).is_err(), "a claim was given a second nonce");
+}
+
+#[test]
+fn a_gap_is_filled_only_below_a_transaction_that_waits_and_moves_no_position() {
+    let mut desk = Desk::new(terms(1_000), 100);
+    desk.meter(100);
+    let claim = desk.prove(100);
+    let (gap, id) = (TxId { key: KEY, nonce: 4 }, TxId { key: KEY, nonce: 5 });
+    assert!(matches!(desk.refused(sign(gap, Purpose::Fill(desk.job))), Error::WrongState { .. }), "nothing waits behind it");
+    desk.ok(sign(id, Purpose::Claim(claim)));
+    assert_eq!(desk.refused(sign(id, Purpose::Fill(desk.job))), Error::NonceTaken(id), "a claim's own nonce is never filled");
+    let before = text(&desk);
+    for event in [
+        sign(gap, Purpose::Fill(desk.job)),
+        Event::TxIncluded { id: gap, hash: attempt(gap, 0).hash, block: block(5), outcome: done() },
+        Event::TxReorged { id: gap },
+        Event::TxIncluded { id: gap, hash: attempt(gap, 0).hash, block: block(6), outcome: done() },
+        Event::TxFinal { id: gap },
+    ] {
+        desk.ok(event);
+        assert_eq!(text(&desk), before);
+    }
+    assert_eq!((desk.ledger.next_nonce(KEY), desk.ledger.txs().count()), (Some(6), 1));
+    // Or somebody else used the nonce after all: nothing is owed, nothing is lost.
+    let other = TxId { key: KEY, nonce: 3 };
+    desk.ok(sign(other, Purpose::Fill(desk.job)));
+    desk.ok(Event::TxReplaced { id: other });
+    assert_eq!(text(&desk), before);
+}
+
 /// The window closed under a signed claim: the payout is final first, then the claim's own transaction reverts.
 #[test]
 fn a_claim_given_up_by_the_payout_still_has_its_nonce_resolved() {

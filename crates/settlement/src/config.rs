@@ -1,5 +1,6 @@
 //! What the operator sets.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use milepost_ledger::{Address, ChainId, PlanConfig, TokenAmount, TokenCount};
@@ -17,12 +18,84 @@ pub enum Finality {
     Finalized,
 }
 
+/// An endpoint's address. It may hold an access key: shown and written, it is scheme, host and port alone.
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct RpcUrl(String);
+
+impl std::ops::Deref for RpcUrl {
+    type Target = str;
+
+    /// The whole address, for those who connect.
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for RpcUrl {
+    fn from(url: String) -> Self {
+        Self(url)
+    }
+}
+
+impl From<&str> for RpcUrl {
+    fn from(url: &str) -> Self {
+        Self(url.to_owned())
+    }
+}
+
+impl std::fmt::Debug for RpcUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}", redacted(&self.0))
+    }
+}
+
+impl std::fmt::Display for RpcUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&redacted(&self.0))
+    }
+}
+
+impl Serialize for RpcUrl {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&redacted(&self.0))
+    }
+}
+
+/// Scheme, host and port of an address.
+pub(crate) fn redacted(url: &str) -> String {
+    match url.parse::<alloy::transports::http::reqwest::Url>() {
+        Ok(url) => match (url.host_str(), url.port()) {
+            (Some(host), Some(port)) => format!("{}://{host}:{port}", url.scheme()),
+            (Some(host), None) => format!("{}://{host}", url.scheme()),
+            _ => format!("{}://", url.scheme()),
+        },
+        Err(_) if url.is_empty() => String::new(),
+        Err(_) => "an address that is no URL".to_owned(),
+    }
+}
+
+/// One of several endpoints.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Endpoint {
+    /// Its address.
+    pub url: RpcUrl,
+    /// How often it is chosen, beside the others' weights.
+    #[serde(default = "defaults::weight")]
+    pub weight: u32,
+}
+
 /// Settlement's part of the configuration. The key is no part of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SettlementConfig {
-    /// JSON-RPC endpoint.
-    pub rpc_url: String,
+    /// JSON-RPC endpoint: the form for one.
+    #[serde(default)]
+    pub rpc_url: RpcUrl,
+    /// Several endpoints with weights; `rpc_url`, if given too, is one more with weight 1.
+    #[serde(default)]
+    pub rpc_urls: Vec<Endpoint>,
     /// EIP-155 chain id.
     pub chain_id: ChainId,
     /// The marketplace.
@@ -60,6 +133,23 @@ pub struct SettlementConfig {
     /// Most gwei per gas ever offered.
     #[serde(default = "defaults::max_fee_gwei")]
     pub max_fee_gwei: u64,
+    /// The key is used by other programs too: a chain that counts more transactions of it than the ledger is no reason to stop.
+    #[serde(default)]
+    pub shared_key: bool,
+    /// Folder in which all nodes of the deployment lock their keys; by default one of this machine. Development chains have none
+    /// unless it is set.
+    #[serde(default)]
+    pub key_lock_folder: Option<PathBuf>,
+    /// What one of the chain's coins is worth in the smallest unit of the payment token. With it, a claim waits while its gas costs
+    /// more than it earns.
+    #[serde(default)]
+    pub coin_price: Option<TokenAmount>,
+    /// Seconds for which a transaction is the next to be mined before its fee is raised.
+    #[serde(default = "defaults::bump_seconds")]
+    pub bump_seconds: u64,
+    /// Seconds for which a transaction is the next to be mined before the operator is told.
+    #[serde(default = "defaults::stuck_seconds")]
+    pub stuck_seconds: u64,
     /// Seconds after which every open job is looked at, however quiet it is.
     #[serde(default = "defaults::sweep_seconds")]
     pub sweep_seconds: u64,
@@ -68,6 +158,9 @@ pub struct SettlementConfig {
 mod defaults {
     use super::Finality;
 
+    pub(super) fn weight() -> u32 {
+        1
+    }
     pub(super) fn finality() -> Finality {
         Finality::Confirmations
     }
@@ -96,6 +189,14 @@ mod defaults {
     pub(super) fn max_fee_gwei() -> u64 {
         100
     }
+    /// Several blocks of every chain we know: who is not in by then offered too little.
+    pub(super) fn bump_seconds() -> u64 {
+        30
+    }
+    /// Long enough for a dozen raises.
+    pub(super) fn stuck_seconds() -> u64 {
+        600
+    }
     pub(super) fn sweep_seconds() -> u64 {
         60
     }
@@ -103,9 +204,10 @@ mod defaults {
 
 impl SettlementConfig {
     /// A configuration with defaults for everything that has one.
-    pub fn new(rpc_url: impl Into<String>, chain_id: ChainId, marketplace: Address) -> Self {
+    pub fn new(rpc_url: impl Into<RpcUrl>, chain_id: ChainId, marketplace: Address) -> Self {
         Self {
             rpc_url: rpc_url.into(),
+            rpc_urls: Vec::new(),
             chain_id,
             marketplace,
             host: None,
@@ -119,8 +221,19 @@ impl SettlementConfig {
             claim_seconds: defaults::claim_seconds(),
             claim_at_value: None,
             max_fee_gwei: defaults::max_fee_gwei(),
+            shared_key: false,
+            key_lock_folder: None,
+            coin_price: None,
+            bump_seconds: defaults::bump_seconds(),
+            stuck_seconds: defaults::stuck_seconds(),
             sweep_seconds: defaults::sweep_seconds(),
         }
+    }
+
+    /// Every endpoint, `rpc_url` first.
+    pub fn endpoints(&self) -> impl Iterator<Item = Endpoint> + '_ {
+        let single = (!self.rpc_url.is_empty()).then(|| Endpoint { url: self.rpc_url.clone(), weight: 1 });
+        single.into_iter().chain(self.rpc_urls.iter().cloned())
     }
 
     /// Refuses what cannot work.
@@ -137,6 +250,8 @@ impl SettlementConfig {
             ("resend_seconds", self.resend_seconds),
             ("claim_tokens", self.claim_tokens),
             ("max_fee_gwei", self.max_fee_gwei),
+            ("bump_seconds", self.bump_seconds),
+            ("stuck_seconds", self.stuck_seconds),
             ("sweep_seconds", self.sweep_seconds),
         ];
         if let Some((name, _)) = positive.into_iter().find(|(_, value)| *value == 0) {
@@ -146,6 +261,12 @@ impl SettlementConfig {
             return wrong(format!("max_claim_tokens ({}) must be at least claim_tokens ({})", self.max_claim_tokens, self.claim_tokens));
         }
         Ok(())
+    }
+
+    /// Where the key's lock is taken; `None` for development chains.
+    pub(crate) fn lock_folder(&self) -> Option<PathBuf> {
+        let development = crate::chain::profile(self.chain_id).is_some_and(|profile| profile.development);
+        self.key_lock_folder.clone().or_else(|| (!development).then(crate::key_lock::default_folder))
     }
 
     pub(crate) fn plan(&self) -> PlanConfig {
@@ -163,5 +284,23 @@ impl SettlementConfig {
 
     pub(crate) fn rpc_timeout(&self) -> Duration {
         Duration::from_millis(self.rpc_timeout_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_shown_without_what_may_be_secret() {
+        let mut config = SettlementConfig::new("https://user:pass@rpc.example:8443/v2/secret?key=secret", ChainId(1), Address([1; 20]));
+        config.rpc_urls = vec![Endpoint { url: "https://other.example/secret".into(), weight: 2 }];
+        assert_eq!(config.rpc_url.to_string(), "https://rpc.example:8443");
+        for shown in [format!("{config:?}"), serde_json::to_string(&config).unwrap()] {
+            assert!(!shown.contains("secret") && !shown.contains("pass"), "{shown}");
+            assert!(shown.contains("rpc.example") && shown.contains("other.example"), "{shown}");
+        }
+        assert!(config.rpc_url.contains("secret"), "and is whole for who connects");
+        assert_eq!(config.endpoints().map(|endpoint| endpoint.weight).collect::<Vec<_>>(), [1, 2]);
     }
 }

@@ -103,6 +103,34 @@ pub enum Error {
         /// Revert data, if it carries some.
         data: Option<Vec<u8>>,
     },
+    /// The chain knows transactions of the key that the ledger does not.
+    #[error("[MP-S-030] the chain counts {count} transactions of key {key}, this ledger explains {known}")]
+    KeyAhead {
+        /// The key's address.
+        key: Address,
+        /// Its transactions on chain.
+        count: u64,
+        /// Of those, how many are ours or were accepted by an operator.
+        known: u64,
+    },
+    /// Another process of the deployment signs with the key.
+    #[error("[MP-S-031] key {key} is in use by another process (lock {path})")]
+    KeyLocked {
+        /// The key's address.
+        key: Address,
+        /// The lock's file.
+        path: String,
+    },
+    /// A claim's gas would cost more than the claim earns.
+    #[error("[MP-S-032] claim {claim} earns {revenue} and its gas costs {gas} (smallest unit of the payment token)")]
+    NotWorth {
+        /// The claim.
+        claim: String,
+        /// What the gas costs.
+        gas: u128,
+        /// What the host earns.
+        revenue: u128,
+    },
     /// An answer that does not fit, or that lies behind what the same endpoint said before.
     #[error("[MP-S-011] {what}: unusable answer: {answer}")]
     Answer {
@@ -240,6 +268,9 @@ impl Error {
             Self::Prover { .. } => "MP-S-024",
             Self::TaskEnded(_) => "MP-S-025",
             Self::MockProofs { .. } => "MP-S-026",
+            Self::KeyAhead { .. } => "MP-S-030",
+            Self::KeyLocked { .. } => "MP-S-031",
+            Self::NotWorth { .. } => "MP-S-032",
             Self::Interrupted(_) => "MP-S-000",
         }
     }
@@ -270,6 +301,13 @@ impl Error {
             Self::Payout { .. } => {
                 "compare `milepost reconcile` with the chain's SessionCompleted event before anything else is done with this job"
             }
+            Self::KeyAhead { .. } => {
+                "restore the newest backup, or stop the other program that uses this key; if the difference is explained (a transfer by hand), accept it, or set shared_key"
+            }
+            Self::KeyLocked { .. } => "stop the other process, or give each node a submitter key of its own (HostRegistry.addSubmitter)",
+            Self::NotWorth { .. } => {
+                "the claim waits until gas is cheaper or its window ends; larger claims (claim_tokens) cost less per token"
+            }
             Self::FeeCeiling { .. } => "claims wait until gas is cheaper; raise max_fee_gwei if deadlines are near",
             Self::LedgerStopped(_) => "look at the disk; restart the node",
             Self::LedgerRefused(_) | Self::TaskEnded(_) | Self::Interrupted(_) => "report this with the log; restart the node",
@@ -294,6 +332,7 @@ impl Error {
                 | Self::NoFunction { .. }
                 | Self::AnotherChain { .. }
                 | Self::MockProofs { .. }
+                | Self::KeyLocked { .. }
                 | Self::TaskEnded(_)
                 | Self::Interrupted(_)
         )

@@ -19,14 +19,16 @@
 //!   something else, ends the wait.
 //! - *Payment is confirmed.* The payout is taken from the chain's event, when final, and compared with the ledger to the unit.
 //! - *Nothing is assumed.* Chain id, code, selectors and the key's right are checked before anything is signed ([`Preflight`]).
+//! - *The key is ours alone.* A lock per key, and nothing is signed while the chain counts more transactions of it than the ledger.
+//! - *Nothing waits for ever.* The transaction that is next has its fee raised, up to a ceiling; then the operator is told.
 //!
-//! **Does not** raise the fee of a transaction that waits, use several endpoints, or know other generations of the contract.
+//! **Does not** know other generations of the contract.
 //!
 //! # Log events
 //!
-//! Stable names in the field `event`: `settlement_ready`, `gas_empty`, `chain_down`, `chain_back`; `claim_planned`, `claim_paced`,
+//! Stable names in the field `event`: `settlement_ready`, `gas_empty`, `key_ahead`, `key_accepted`, `chain_down`, `chain_back`, `endpoint_down`, `endpoint_back`; `claim_planned`, `claim_paced`,
 //! `claim_abandoned`, `proof_started`, `proof_made`, `proof_failed`, `proof_unneeded`; `tx_signed`, `tx_sent`, `tx_unknown`,
-//! `tx_not_taken`, `tx_nonce_used`, `tx_not_judged`, `tx_included`, `tx_reverted`, `tx_reorged`, `tx_replaced`, `tx_final`,
+//! `tx_not_taken`, `tx_never_taken`, `tx_nonce_used`, `tx_not_judged`, `tx_bumped`, `tx_stuck`, `tx_cancelling`, `gap_filled`, `queue_not_tended`, `tx_included`, `tx_reverted`, `tx_reorged`, `tx_replaced`, `tx_final`,
 //! `claim_final`; `closing_seen`, `session_ending`, `session_paid`, `tokens_written_off`, `job_halted`, `payout_wrong`, `job_moved`,
 //! `job_restless`, `settle_trouble`; in log mode `would_submit`, `log_mode_lagged`.
 
@@ -40,6 +42,7 @@ mod convert;
 mod driver;
 mod error;
 mod key;
+mod key_lock;
 mod log_mode;
 mod reconcile;
 mod revert;
@@ -49,15 +52,19 @@ mod submitter;
 mod why;
 
 pub use books::Probe;
-pub use chain::{Chain, Completed, Constants, Head, LandedClaim, OnChain, Preflight, pushed_selectors, required_functions};
+pub use chain::{
+    Chain, Completed, Constants, EndpointHealth, Head, LandedClaim, OnChain, PROFILES, Preflight, Profile, profile, pushed_selectors,
+    required_functions,
+};
 pub use clock::Clock;
-pub use config::{Finality, SettlementConfig};
+pub use config::{Endpoint, Finality, RpcUrl, SettlementConfig};
 pub use error::Error;
 pub use key::SubmitterKey;
 pub use log_mode::LogSettler;
 pub use reconcile::{Finding, JobReport, Report, Verdict, reconcile};
 pub use service::{Deps, Handle, Settlement};
 pub use status::{ChainState, Status, Trouble};
+pub use submitter::{Stuck, accept_nonces};
 pub use why::{Answer, why};
 
 /// Installs ring as the process's TLS provider, once: HTTP clients are built without one of their own.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use milepost_ledger::{Address, ProofKind};
+use milepost_ledger::{Address, ProofKind, TxId};
 use milepost_ledger_db::{Blob, LedgerDb};
 use milepost_prover::Prover;
 use tokio::sync::watch;
@@ -12,8 +12,9 @@ use tokio::task::JoinHandle;
 use crate::backoff::pause;
 use crate::books::{Books, Probe};
 use crate::driver::{Driver, Parts};
+use crate::key_lock::KeyLock;
 use crate::status::{ChainState, Status, Trouble};
-use crate::submitter::Submitter;
+use crate::submitter::{Submitter, Wishes, first_sight};
 use crate::{Chain, Clock, Error, Preflight, SettlementConfig, SubmitterKey};
 
 /// Under this name the database says which chain it belongs to.
@@ -50,6 +51,7 @@ pub struct Handle {
     status: watch::Receiver<Status>,
     stop: watch::Sender<bool>,
     task: Option<JoinHandle<Result<(), Error>>>,
+    wishes: Wishes,
     chain: Chain,
     host: Address,
 }
@@ -61,6 +63,7 @@ impl Settlement {
     pub async fn start(config: SettlementConfig, deps: Deps) -> Result<Handle, Error> {
         let chain = Chain::new(&config)?;
         let key = deps.key.address();
+        let lock = config.lock_folder().map(|folder| KeyLock::take(&folder, config.chain_id, key)).transpose()?;
         let host = config.host.unwrap_or(key);
         let books = Books::new(deps.db, deps.probe);
         let kind = deps.prover.kind();
@@ -75,6 +78,7 @@ impl Settlement {
             Err(error) => return Err(error),
         };
         let submitter = Submitter::new(chain.clone(), books.clone(), deps.key, deps.clock.clone(), &config);
+        let wishes = submitter.wishes();
         let (stop, stopped) = watch::channel(false);
         let poll = config.poll();
         let driver = Driver::new(Parts {
@@ -91,6 +95,8 @@ impl Settlement {
         let task = tokio::spawn({
             let (chain, mut stopped) = (chain.clone(), stopped);
             async move {
+                // Held as long as anything may be signed.
+                let _lock = lock;
                 let mut checked = checked;
                 let mut failures = 0;
                 while checked.is_none() {
@@ -115,7 +121,7 @@ impl Settlement {
                 driver.run(stopped).await
             }
         });
-        Ok(Handle { status: seen, stop, task: Some(task), chain, host })
+        Ok(Handle { status: seen, stop, task: Some(task), wishes, chain, host })
     }
 }
 
@@ -138,6 +144,13 @@ impl Handle {
     /// The host account that is served for.
     pub fn host(&self) -> Address {
         self.host
+    }
+
+    /// Puts a transfer of nothing in the place of a transaction that waits, at the same nonce: the explicit cancel. Whichever of them
+    /// is mined counts; a claim that is cancelled so has its tokens owed again, and is planned anew. Does nothing for a transaction
+    /// that is in a block or resolved.
+    pub fn cancel(&self, transaction: TxId) {
+        self.wishes.cancel(transaction);
     }
 
     /// Waits until the task ends. An error must end the process.
@@ -180,15 +193,18 @@ async fn check(chain: &Chain, books: &Books, host: Address, key: Address, kind: 
         return Err(Error::MockProofs { contract: chain.marketplace() });
     }
     let here = format!("chain {} with first block {}, marketplace {}", chain.chain_id(), found.genesis, chain.marketplace());
+    let mut blobs: Vec<_> = first_sight(chain, books, key).await?.into_iter().collect();
     match books.db.meta(BELONGS_TO).map_err(crate::books::error)? {
         Some(recorded) if recorded == here.as_bytes() => {}
         Some(recorded) => {
             return Err(Error::AnotherChain { recorded: String::from_utf8_lossy(&recorded).into_owned(), found: here });
         }
         None => {
-            let blob = Blob::Meta { name: BELONGS_TO.to_owned(), bytes: here.into_bytes() };
-            books.record_with("belongs", Vec::new(), vec![blob]).await?;
+            blobs.push(Blob::Meta { name: BELONGS_TO.to_owned(), bytes: here.into_bytes() });
         }
+    }
+    if !blobs.is_empty() {
+        books.record_with("belongs", Vec::new(), blobs).await?;
     }
     let constants = found.constants;
     tracing::info!(

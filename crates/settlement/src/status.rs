@@ -4,6 +4,8 @@ use milepost_ledger::BlockRef;
 use serde::Serialize;
 
 use crate::Error;
+use crate::chain::EndpointHealth;
+use crate::submitter::Stuck;
 
 /// A failure as an operator needs it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -47,6 +49,8 @@ pub enum ChainState {
 pub struct Status {
     /// The chain.
     pub chain: ChainState,
+    /// How each endpoint does.
+    pub endpoints: Vec<EndpointHealth>,
     /// The newest block seen.
     pub head: Option<BlockRef>,
     /// What the key holds for gas, in wei, when last looked.
@@ -59,6 +63,10 @@ pub struct Status {
     pub unresolved_transactions: usize,
     /// Claims being proven.
     pub proving: usize,
+    /// Why nothing is signed with the key, if that is so.
+    pub key_ahead: Option<Trouble>,
+    /// A transaction that holds up all others of the key.
+    pub stuck: Option<Stuck>,
     /// What went wrong last with a job or a claim, until the next success of the same job.
     pub trouble: Option<Trouble>,
 }
@@ -68,18 +76,25 @@ impl Status {
     pub(crate) fn connecting() -> Self {
         Self {
             chain: ChainState::Connecting { trouble: None },
+            endpoints: Vec::new(),
             head: None,
             gas_wei: None,
             open_jobs: 0,
             halted_jobs: 0,
             unresolved_transactions: 0,
             proving: 0,
+            key_ahead: None,
+            stuck: None,
             trouble: None,
         }
     }
 
     /// Money can move: the chain answers, no job waits for an operator, and nothing is in trouble.
     pub fn can_settle(&self) -> bool {
-        self.chain == ChainState::Ready && self.halted_jobs == 0 && self.trouble.is_none()
+        self.chain == ChainState::Ready
+            && self.halted_jobs == 0
+            && self.stuck.is_none()
+            && self.key_ahead.is_none()
+            && self.trouble.is_none()
     }
 }

@@ -124,6 +124,7 @@ fn transaction(tx: &Tx) -> (String, Option<bool>) {
         Purpose::Claim(claim) => format!("claim {claim}"),
         Purpose::RequestClose(_) => "requestClose".to_owned(),
         Purpose::Finalize(_) => "finalize".to_owned(),
+        Purpose::Fill(_) => "a filled gap".to_owned(),
     };
     let last = tx.attempts.last().map_or_else(|| "none".to_owned(), |attempt| attempt.hash.to_string());
     let (fate, good) = match &tx.state {

@@ -72,6 +72,7 @@ async fn a_transaction_that_nobody_has_seen_is_neither_lost_nor_failed() -> Done
     let mut seen = Vec::new();
     while seen.len() < 3 {
         let resolved = world.claims(job).first().is_some_and(|claim| !claim.is_unresolved());
+        assert_eq!(world.record(job).positions.landed.0, 0, "a transaction that was not seen was taken for a landed one");
         assert!(!resolved, "a transaction that was not seen was taken for a failed one");
         if let Some(hash) = world.chain.pool().await?.first() {
             seen.push(*hash);
@@ -197,7 +198,7 @@ async fn a_chain_that_is_dead_at_the_start_and_in_the_middle_only_delays() -> Do
     let mut world = World::new().await?;
     let job = world.session(SessionOptions::default()).await?;
     let line = Line::to(world.chain.port(), false)?;
-    world.config.rpc_url = line.url();
+    world.config.rpc_url = line.url().into();
     world.config.rpc_timeout_ms = 2_000;
     let settlement = world.start().await?;
     assert!(matches!(settlement.status().chain, ChainState::Connecting { trouble: Some(trouble) } if trouble.code == "MP-S-001"));
@@ -342,7 +343,7 @@ async fn the_preflight_names_what_is_wrong_before_anything_is_served() -> Done {
     assert_eq!(refused(&|config| config.marketplace = registry).await, "MP-S-005");
     let nobody = milepost_ledger::Address([9; 20]);
     assert_eq!(refused(&|config| config.host = Some(nobody)).await, "MP-S-007");
-    assert_eq!(refused(&|config| config.rpc_url = "not a url".to_owned()).await, "MP-S-022");
+    assert_eq!(refused(&|config| config.rpc_url = "not a url".into()).await, "MP-S-022");
     let key = SubmitterKey::from_bytes(&world.deployed.actors.stranger.key.0)?;
     let stranger = Settlement::start(world.config.clone(), Deps { key, ..world.deps() }).await;
     assert_eq!(stranger.err().map(|error| error.code()), Some("MP-S-006"));
@@ -364,7 +365,7 @@ async fn a_database_of_another_chain_is_refused() -> Done {
     let chain = DevChain::start(ChainOptions { genesis: Some(1_700_000_000), ..ChainOptions::default() }).await?;
     let other = World::on(chain, DeployOptions::default()).await?;
     // Another development chain has the same id and, by the same deployer, the same addresses; only its first block differs.
-    world.config.rpc_url = other.chain.url().to_owned();
+    world.config.rpc_url = other.chain.url().into();
     assert_eq!(world.start().await.err().map(|error| error.code()), Some("MP-S-009"));
     Ok(())
 }

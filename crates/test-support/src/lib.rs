@@ -1,10 +1,11 @@
-//! What tests and `milepost dev` share: a development chain with the contracts deployed, a line to it that can be cut, and a process
+//! What tests and `milepost dev` share: a development chain with the contracts deployed, lines to it that fail, and a process
 //! killer.
 //!
 //! - [`DevChain`]: an anvil process on a port of its own. It dies with this process, also by SIGKILL, and when dropped.
 //! - [`Deployment`]: the marketplace and its neighbours on such a chain, a registered host, a funded depositor, and what
 //!   actors other than the node do there (fund a session, close it, look at balances and logs).
 //! - [`Line`]: a way to the chain that can be dead from the start, cut, or frozen, while the chain itself goes on.
+//! - [`FaultProxy`]: a line to a chain that delays, loses, repeats, refuses and lies, by script or by seed.
 //! - [`Victim`]: a child process that is killed with SIGKILL at a chosen moment.
 //!
 //! Accounts are those of the well-known development mnemonic `test test … junk`; chain id 31337. **Does not** belong anywhere
@@ -17,6 +18,7 @@ mod deploy;
 mod error;
 mod lifeline;
 mod line;
+pub mod proxy;
 mod session;
 mod tls;
 mod victim;
@@ -27,6 +29,7 @@ pub use deploy::{Actors, DeployOptions, Deployment};
 pub use error::Error;
 pub use lifeline::die_with_parent;
 pub use line::Line;
+pub use proxy::{Fault, FaultProxy, Return, Rules, Script, Weather};
 pub use session::{JobEvent, SessionOptions};
 pub use tls::install_tls;
 pub use victim::{Moment, Victim};

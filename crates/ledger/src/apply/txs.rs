@@ -27,6 +27,9 @@ impl Ledger {
             tx.attempts.push(attempt);
             return Ok(vec![Effect::PutTx(Box::new(tx.clone()))]);
         }
+        if matches!(purpose, Purpose::Fill(_)) {
+            return self.fill_signed(id, purpose, attempt);
+        }
         if self.next_nonce(id.key).is_some_and(|floor| id.nonce < floor) {
             return Err(Error::NonceTaken(id));
         }
@@ -51,11 +54,29 @@ impl Ledger {
             }
             Purpose::RequestClose(_) => account.record.close = Some(id),
             Purpose::Finalize(_) => account.record.finalize = Some(id),
+            Purpose::Fill(_) => {}
         }
         effects.push(account.put());
         self.txs.insert(id, tx);
         self.raise_floor(id);
         Ok(effects)
+    }
+
+    /// A gap is filled only while one of ours waits behind it. The caller has looked that no record of the nonce exists: resolved
+    /// ones are not in memory.
+    fn fill_signed(&mut self, id: TxId, purpose: Purpose, attempt: Attempt) -> Result<Vec<Effect>, Error> {
+        let waits = |tx: &Tx| tx.id.key == id.key && tx.id.nonce > id.nonce && !matches!(tx.purpose, Purpose::Fill(_));
+        if !self.txs.values().any(waits) {
+            return Err(Error::WrongState {
+                what: format!("{purpose:?}"),
+                event: "signed",
+                state: "needed by nothing behind it".to_owned(),
+            });
+        }
+        let tx = Tx { id, purpose, attempts: vec![attempt], state: TxState::Signed };
+        let put = Effect::PutTx(Box::new(tx.clone()));
+        self.txs.insert(id, tx);
+        Ok(vec![put])
     }
 
     pub(super) fn tx_sent(&mut self, id: TxId) -> Result<Vec<Effect>, Error> {
@@ -120,7 +141,7 @@ impl Ledger {
                 Some(account) => account.claim_reverted(reason, *class)?,
                 None => Vec::new(),
             },
-            (Purpose::RequestClose(_) | Purpose::Finalize(_), Outcome::Done { .. }) => Vec::new(),
+            (Purpose::RequestClose(_) | Purpose::Finalize(_), Outcome::Done { .. }) | (Purpose::Fill(_), _) => Vec::new(),
             (purpose, Outcome::Reverted { class, .. }) => self.closing_failed(id, purpose, Some(*class)),
         };
         effects.insert(0, self.set_tx(id, TxState::Final { block, hash, outcome })?);
@@ -138,7 +159,7 @@ impl Ledger {
                 account.unsubmit()?;
                 account.drop_claim(ClaimState::Replaced)
             }
-            (Purpose::Claim(_), None) => Vec::new(),
+            (Purpose::Claim(_) | Purpose::Fill(_), None) => Vec::new(),
             (purpose, None) => self.closing_failed(id, purpose, None),
         };
         effects.insert(0, self.set_tx(id, TxState::Replaced)?);
@@ -191,6 +212,7 @@ impl Account {
         let (carrier, ending) = match purpose {
             // Once finalize is signed, a claim would race it.
             Purpose::Claim(_) => (record.finalize, true),
+            Purpose::Fill(_) => (None, true),
             Purpose::RequestClose(_) => (record.close, matches!(record.phase, Phase::Ending { .. })),
             Purpose::Finalize(_) => (record.finalize, matches!(record.phase, Phase::Ending { .. })),
         };

@@ -43,7 +43,7 @@ const DEFAULT_CHAIN: u64 = 84_532;
 /// A chain section without an endpoint is no chain: the known node's variables may name contracts all the same.
 fn chain<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SettlementConfig>, D::Error> {
     let mut section: BTreeMap<String, figment::value::Value> = BTreeMap::deserialize(deserializer)?;
-    if !section.contains_key("rpc_url") {
+    if !section.contains_key("rpc_url") && !section.contains_key("rpc_urls") {
         return Ok(None);
     }
     section.entry("chain_id".to_owned()).or_insert_with(|| DEFAULT_CHAIN.into());

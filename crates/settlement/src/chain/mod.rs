@@ -1,21 +1,28 @@
-//! The chain, as far as settlement needs it: one endpoint over HTTP with time limits of our own, and typed questions.
+//! The chain, as far as settlement needs it: endpoints over HTTP with time limits of our own, and typed questions.
 //!
 //! Guarantees: a question that is not answered in time is [`Error::Unreachable`], never a value; a job is read at one block, by
 //! hash; what an endpoint says that lies behind a block already known to be final is refused as stale.
 //! Does not: retry (callers know what may wait), keep nonces, or wait for transactions.
 
+mod endpoints;
 mod logs;
 mod preflight;
+mod profile;
 mod scan;
 mod send;
 mod session;
+mod wording;
 
+pub use endpoints::EndpointHealth;
+pub(crate) use endpoints::Endpoints;
 pub(crate) use logs::landed_of;
 pub use logs::{Completed, LandedClaim};
 pub use preflight::Preflight;
+pub use profile::{PROFILES, Profile, profile};
 pub use scan::{pushed_selectors, required_functions};
 pub(crate) use send::{Fees, SendError};
 pub use session::OnChain;
+pub(crate) use wording::Class;
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -30,11 +37,11 @@ use alloy::providers::{Provider, RootProvider};
 use alloy::rpc::client::RpcClient;
 use alloy::rpc::types::{TransactionReceipt, TransactionRequest};
 use alloy::sol_types::SolCall;
-use alloy::transports::http::{Http, reqwest};
+use alloy::transports::http::reqwest;
 use alloy::transports::{RpcError, TransportResult};
 use milepost_ledger::{Address, BlockRef, ChainId, Digest, JobId, Terms, TokenCount, UnixSeconds};
 
-use crate::config::{Finality, SettlementConfig};
+use crate::config::{Finality, SettlementConfig, redacted};
 use crate::convert::{b256, digest, evm};
 use crate::{Error, install_tls};
 
@@ -81,6 +88,7 @@ pub struct Chain(Arc<Inner>);
 
 struct Inner {
     provider: RootProvider,
+    endpoints: Endpoints,
     endpoint: String,
     chain_id: ChainId,
     marketplace: Address,
@@ -104,20 +112,33 @@ impl Chain {
     pub fn new(config: &SettlementConfig) -> Result<Self, Error> {
         install_tls();
         config.check()?;
-        let url: reqwest::Url =
-            config.rpc_url.parse().map_err(|_| Error::Config(format!("rpc_url is no URL: {:?}", redacted(&config.rpc_url))))?;
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err(Error::Config(format!("rpc_url must begin with http:// or https://, not {}://", url.scheme())));
+        let mut places = Vec::new();
+        for endpoint in config.endpoints() {
+            let shown = redacted(&endpoint.url);
+            let url: reqwest::Url = endpoint.url.parse().map_err(|_| Error::Config(format!("rpc_url is no URL: {shown:?}")))?;
+            if !matches!(url.scheme(), "http" | "https") {
+                return Err(Error::Config(format!("rpc_url must begin with http:// or https://, not {}://", url.scheme())));
+            }
+            places.push((url, endpoint.weight));
         }
+        let shown = match places.as_slice() {
+            [(first, _)] => redacted(first.as_str()),
+            [(first, _), others @ ..] => format!("{} (+{})", redacted(first.as_str()), others.len()),
+            [] => return Err(Error::Config("rpc_url or rpc_urls must name an endpoint".to_owned())),
+        };
         let client = reqwest::Client::builder().timeout(config.rpc_timeout()).connect_timeout(config.rpc_timeout()).build();
         let client = client.map_err(|error| Error::Config(format!("no HTTP client: {error}")))?;
-        let provider = RootProvider::new(RpcClient::new(Http::with_client(client, url), false));
+        let endpoints = Endpoints::new(places, client, config.chain_id);
+        let provider = RootProvider::new(RpcClient::new(endpoints.clone(), false));
+        // Each endpoint has the whole time once.
+        let all = config.rpc_timeout() * u32::try_from(endpoints.count()).unwrap_or(u32::MAX);
         Ok(Self(Arc::new(Inner {
             provider,
-            endpoint: redacted(&config.rpc_url),
+            endpoints,
+            endpoint: shown,
             chain_id: config.chain_id,
             marketplace: config.marketplace,
-            timeout: config.rpc_timeout(),
+            timeout: all,
             finality: config.finality,
             confirmations: config.confirmations,
             constants: OnceLock::new(),
@@ -139,6 +160,11 @@ impl Chain {
     /// The endpoint without path, query or credentials: those may hold an access key.
     pub fn endpoint(&self) -> &str {
         &self.0.endpoint
+    }
+
+    /// How each endpoint does.
+    pub fn endpoints(&self) -> Vec<EndpointHealth> {
+        self.0.endpoints.health()
     }
 
     pub(crate) fn provider(&self) -> &RootProvider {
@@ -282,18 +308,6 @@ fn request(from: EvmAddress, to: EvmAddress, data: Bytes) -> TransactionRequest 
     TransactionRequest::default().from(from).to(to).value(U256::ZERO).input(data.into())
 }
 
-/// Scheme, host and port of an address.
-fn redacted(url: &str) -> String {
-    match url.parse::<reqwest::Url>() {
-        Ok(url) => match (url.host_str(), url.port()) {
-            (Some(host), Some(port)) => format!("{}://{host}:{port}", url.scheme()),
-            (Some(host), None) => format!("{}://{host}", url.scheme()),
-            _ => format!("{}://", url.scheme()),
-        },
-        Err(_) => "an address that is no URL".to_owned(),
-    }
-}
-
 /// An error with its causes, in one line.
 fn chain_of(error: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string);
@@ -315,8 +329,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_endpoint_is_shown_without_what_may_be_secret() {
-        assert_eq!(redacted("https://user:pass@rpc.example:8443/v2/secret?key=secret"), "https://rpc.example:8443");
+    fn an_error_does_not_quote_the_address_it_went_to() {
         assert_eq!(
             without_url("error sending request for url (https://rpc.example/v2/secret)", "https://rpc.example"),
             "error sending request for url https://rpc.example"

@@ -19,7 +19,7 @@ pub(crate) struct Fees {
     pub(crate) max_tip: u128,
 }
 
-/// What became of handing over a signed transaction, in the words of geth, reth, nethermind, besu, erigon and anvil.
+/// What became of handing over a signed transaction, told by its words (`wording.rs`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum SendError {
     /// It is in the pool already.
@@ -30,49 +30,12 @@ pub(crate) enum SendError {
     Underpriced(String),
     /// The key cannot pay.
     InsufficientFunds(String),
+    /// A full pool, a rate limit, a node that is not ready, or an earlier nonce that it does not know.
+    NotNow(String),
     /// No answer, or one that decides nothing: it may have been taken.
     Unknown(Error),
-    /// Refused for another reason.
+    /// These bytes will never be taken.
     Rejected(String),
-}
-
-impl SendError {
-    fn classify(error: Error) -> Self {
-        let Error::Rpc { message, .. } = &error else { return Self::Unknown(error) };
-        let text = message.to_lowercase();
-        let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
-        if has(&[
-            "already known",
-            "alreadyknown",
-            "known transaction",
-            "existing tx with same hash",
-            "already imported",
-            "already in the pool",
-            "already exists",
-        ]) {
-            Self::AlreadyKnown
-        } else if has(&["nonce too low", "oldnonce", "nonce is too low", "nonce_too_low", "invalid nonce; got", "already mined"]) {
-            Self::NonceTooLow
-        } else if has(&["insufficient funds", "insufficientfunds", "upfront cost exceeds", "insufficient balance", "overshot"]) {
-            Self::InsufficientFunds(message.clone())
-        } else if has(&[
-            "underpriced",
-            "feetoolow",
-            "fee too low",
-            "less than block base fee",
-            "below configured minimum",
-            "replacementnotallowed",
-            "could not replace",
-            "gas price too low",
-            "feecap",
-        ]) {
-            Self::Underpriced(message.clone())
-        } else if has(&["timeout", "timed out", "rate limit", "too many requests", "internal error", "unavailable", "limit exceeded"]) {
-            Self::Unknown(error)
-        } else {
-            Self::Rejected(message.clone())
-        }
-    }
 }
 
 impl Chain {
@@ -131,54 +94,5 @@ fn refusal(error: Error) -> Result<Revert, Error> {
         Error::Rpc { data: Some(data), .. } => Ok(Revert::decode(data)),
         Error::Rpc { message, .. } if message.to_lowercase().contains("revert") => Ok(Revert::decode(&[])),
         _ => Err(error),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn said(message: &str) -> SendError {
-        SendError::classify(Error::Rpc { endpoint: String::new(), what: "", code: -32000, message: message.to_owned(), data: None })
-    }
-
-    #[test]
-    fn every_clients_wording_is_understood() {
-        for text in ["already known", "AlreadyKnown", "Known transaction", "existing tx with same hash", "transaction already imported"] {
-            assert_eq!(said(text), SendError::AlreadyKnown, "{text}");
-        }
-        for text in [
-            "nonce too low",
-            "nonce too low: next nonce 5, tx nonce 3",
-            "OldNonce, Current nonce: 5, nonce of rejected tx: 3",
-            "Nonce too low",
-        ] {
-            assert_eq!(said(text), SendError::NonceTooLow, "{text}");
-        }
-        for text in [
-            "replacement transaction underpriced",
-            "transaction underpriced",
-            "FeeTooLow, MaxFeePerGas too low",
-            "max fee per gas less than block base fee",
-            "Gas price below configured minimum gas price",
-        ] {
-            assert!(matches!(said(text), SendError::Underpriced(_)), "{text}");
-        }
-        for text in [
-            "insufficient funds for gas * price + value",
-            "InsufficientFunds, Account balance: 0",
-            "Upfront cost exceeds account balance",
-            "Insufficient funds for gas * price + value",
-        ] {
-            assert!(matches!(said(text), SendError::InsufficientFunds(_)), "{text}");
-        }
-        assert!(matches!(said("request timed out"), SendError::Unknown(_)));
-        assert!(matches!(said("exceeds block gas limit"), SendError::Rejected(_)));
-    }
-
-    #[test]
-    fn no_answer_decides_nothing() {
-        let lost = Error::Unreachable { endpoint: String::new(), what: "", reason: String::new() };
-        assert!(matches!(SendError::classify(lost), SendError::Unknown(_)));
     }
 }

@@ -282,6 +282,7 @@ impl Driver {
         let every = Duration::from_secs(self.config.sweep_seconds);
         if self.last_balance.is_none_or(|last| last.elapsed() >= every) {
             let balance = self.chain.balance(self.key).await?;
+            self.submitter.examine_key().await?;
             self.last_balance = Some(Instant::now());
             self.status.send_modify(|status| status.gas_wei = Some(balance));
         }
@@ -298,7 +299,8 @@ impl Driver {
         };
         let (open_jobs, halted_jobs, unresolved) = self.books.db.query(count).await.map_err(crate::books::error)?;
         let clear = self.troubled.is_empty() && self.proof_failures.is_empty();
-        let proving = self.in_proof.len();
+        let ahead = self.submitter.ahead().map(Trouble::from);
+        let (proving, stuck, endpoints) = (self.in_proof.len(), self.submitter.stuck(), self.chain.endpoints());
         self.status.send_modify(|status| {
             status.chain = ChainState::Ready;
             status.head = Some(head.block);
@@ -306,6 +308,9 @@ impl Driver {
             status.halted_jobs = halted_jobs;
             status.unresolved_transactions = unresolved;
             status.proving = proving;
+            status.stuck = stuck;
+            status.key_ahead = ahead;
+            status.endpoints = endpoints;
             if clear {
                 status.trouble = None;
             }

@@ -10,25 +10,37 @@
 //! # Guarantees
 //!
 //! One purpose has one nonce for life. Before the first send the job is read and the call is tried, so that what is already on
-//! chain is not claimed again and what would revert costs no gas. A restart continues where the records stand.
+//! chain is not claimed again and what would revert costs no gas. A restart continues where the records stand. The transaction
+//! that is next has its fee raised while it waits, up to a ceiling, each form stored before it is sent; whichever of them is mined
+//! is found. Nonces that nobody uses are filled; a claim's own nonce only ever carries the claim, or an operator's cancel.
 //!
-//! **Does not** raise fees of a transaction that waits (it waits until the base fee falls), or fill nonces used by others.
+//! **Does not** know whether somebody else holds the same key, except by what the chain shows: then it stops signing.
 
+mod fees;
+mod guard;
 mod sign;
+mod tend;
 mod watch;
+mod wishes;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use alloy::primitives::Bytes;
-use milepost_ledger::{ChainStatus, Digest, Event, Purpose, TokenSeq, TxId};
+use milepost_ledger::{ChainStatus, Digest, Event, Purpose, TokenAmount, TokenSeq, TxId};
 
 use crate::books::Books;
-use crate::chain::{Chain, Fees, SendError, at, latest};
+use crate::chain::{Chain, Class, Fees, SendError, at};
 use crate::convert::evm;
 use crate::key::SubmitterKey;
 use crate::revert::Revert;
 use crate::{Clock, Error};
+
+pub use guard::accept_nonces;
+pub(crate) use guard::first_sight;
+use sign::Read;
+pub use tend::Stuck;
+pub(crate) use wishes::Wishes;
 
 /// Gas above the estimate, in percent: the state may have moved a little by the time the block is made.
 const GAS_MARGIN_PERCENT: u64 = 25;
@@ -67,6 +79,20 @@ pub(crate) struct Submitter {
     sent: HashMap<TxId, Instant>,
     /// How often in a row a transaction's nonce was seen used up without a receipt of ours.
     doubts: HashMap<TxId, u32>,
+    /// How often in a row an endpoint said that a transaction's nonce is used up.
+    too_low: HashMap<TxId, u32>,
+    /// Transactions that an endpoint finds too cheap: raised as soon as they are next.
+    hurry: HashSet<TxId>,
+    /// Transactions that an endpoint says it will never take, with its words.
+    never: HashMap<TxId, String>,
+    /// Why nothing is signed, if that is so.
+    ahead: Option<Error>,
+    shared_key: bool,
+    coin_price: Option<TokenAmount>,
+    wishes: Wishes,
+    queue: tend::Queue,
+    bump_after: Duration,
+    stuck_after: Duration,
 }
 
 impl Submitter {
@@ -80,7 +106,27 @@ impl Submitter {
             resend: Duration::from_secs(config.resend_seconds),
             sent: HashMap::new(),
             doubts: HashMap::new(),
+            too_low: HashMap::new(),
+            hurry: HashSet::new(),
+            never: HashMap::new(),
+            ahead: None,
+            shared_key: config.shared_key,
+            coin_price: config.coin_price,
+            wishes: Wishes::default(),
+            queue: tend::Queue::default(),
+            bump_after: Duration::from_secs(config.bump_seconds),
+            stuck_after: Duration::from_secs(config.stuck_seconds),
         }
+    }
+
+    /// Where an operator's wishes are put.
+    pub(crate) fn wishes(&self) -> Wishes {
+        self.wishes.clone()
+    }
+
+    /// The transaction that holds up the key, if one has for long.
+    pub(crate) fn stuck(&self) -> Option<Stuck> {
+        self.queue.stuck.clone()
     }
 
     /// Reads the job, tries the call, signs, stores, sends.
@@ -95,17 +141,18 @@ impl Submitter {
             Err(revert) => return Ok(Submission::Refused(revert)),
         };
         let fees = self.chain.fees(&head, self.fee_ceiling).await?;
-        let needed = fees.max_fee.saturating_mul(u128::from(gas));
+        let nonce = self.next_nonce().await?;
+        let id = TxId { key, nonce };
+        let call = Read { to: evm(self.chain.marketplace()), data, gas };
+        let attempt = sign::sign(&self.key, self.chain.chain_id(), nonce, &call, fees, self.clock.now())?;
+        let data_fee = self.chain.data_fee(&attempt.raw).await?;
+        let needed = fees.max_fee.saturating_mul(u128::from(gas)).saturating_add(data_fee);
         let balance = self.chain.balance(key).await?;
         if balance < needed {
             return Err(Error::NoGas { key, balance, needed });
         }
-        // Never below the chain's count (used by somebody with the same key), never a nonce that was given a purpose here.
-        let floor = self.books.db.query(move |ledger| ledger.next_nonce(key)).await.map_err(crate::books::error)?;
-        let nonce = self.chain.nonce(key, latest()).await?.max(floor.unwrap_or(0));
-        let id = TxId { key, nonce };
-        let attempt =
-            sign::sign(&self.key, self.chain.chain_id(), evm(self.chain.marketplace()), nonce, gas, fees, data, self.clock.now())?;
+        let likely = head.base_fee.saturating_add(fees.max_tip).saturating_mul(u128::from(gas)).saturating_add(data_fee);
+        self.check_worth(purpose, likely).await?;
         let (hash, raw) = (attempt.hash, attempt.raw.clone());
         self.books.record("signed", vec![Event::TxSigned { id, purpose, attempt }]).await?;
         tracing::info!(event = "tx_signed", job = %purpose.job(), purpose = ?purpose, key = %key, nonce, tx = %hash, "transaction stored, about to be sent");
@@ -133,11 +180,13 @@ impl Submitter {
         self.sent.insert(id, Instant::now());
         match sent {
             Ok(()) | Err(SendError::AlreadyKnown) => {
+                self.never.remove(&id);
                 self.books.record("sent", vec![Event::TxSent { id }]).await?;
                 tracing::info!(event = "tx_sent", nonce = id.nonce, tx = %hash, "transaction handed to the endpoint");
                 Ok(())
             }
             Err(SendError::NonceTooLow) => {
+                *self.too_low.entry(id).or_default() += 1;
                 tracing::info!(event = "tx_nonce_used", nonce = id.nonce, tx = %hash, "the nonce is used already: looking for the receipt");
                 Ok(())
             }
@@ -146,8 +195,16 @@ impl Submitter {
                 // The transaction is safe; the caller need not know that the endpoint is away: its next question will tell.
                 Ok(())
             }
-            Err(SendError::Underpriced(reason) | SendError::InsufficientFunds(reason) | SendError::Rejected(reason)) => {
-                tracing::warn!(event = "tx_not_taken", nonce = id.nonce, tx = %hash, reason, "the endpoint does not take the transaction; it is offered again");
+            Err(refusal) => {
+                if matches!(refusal, SendError::Underpriced(_)) {
+                    self.hurry.insert(id);
+                }
+                if refusal.class() == Class::Deterministic {
+                    tracing::error!(event = "tx_never_taken", nonce = id.nonce, tx = %hash, ?refusal, "[MP-S-029] the endpoint says that it will never take this transaction: cancel it, or use another endpoint");
+                    self.never.insert(id, format!("{refusal:?}"));
+                } else {
+                    tracing::warn!(event = "tx_not_taken", nonce = id.nonce, tx = %hash, ?refusal, "the endpoint does not take the transaction now; it is offered again");
+                }
                 Ok(())
             }
         }

@@ -15,6 +15,9 @@ use crate::convert::digest;
 /// be several nodes, one of which has not seen our transaction yet.
 const DOUBTS: u32 = 3;
 
+/// Answers in a row that the nonce is used up, after which the transaction is not offered any more until the chain says otherwise.
+const MAX_TOO_LOW: u32 = 3;
+
 /// State changes of one transaction in one look: included, final; or reorganised away, included elsewhere, final.
 const MAX_CHANGES: usize = 4;
 
@@ -25,6 +28,9 @@ impl Submitter {
         let txs = self.books.txs().await?;
         self.sent.retain(|id, _| txs.iter().any(|tx| tx.id == *id));
         self.doubts.retain(|id, _| txs.iter().any(|tx| tx.id == *id));
+        self.hurry.retain(|id| txs.iter().any(|tx| tx.id == *id));
+        self.never.retain(|id, _| txs.iter().any(|tx| tx.id == *id));
+        self.wishes.keep(|id| txs.iter().any(|tx| tx.id == id));
         for mut tx in txs {
             for _ in 0..MAX_CHANGES {
                 match self.look(&tx, head, final_height).await {
@@ -46,6 +52,12 @@ impl Submitter {
             }
         }
         changed.dedup();
+        match self.tend(head).await {
+            Err(error) if !error.is_fatal() && !matches!(error, Error::Unreachable { .. }) => {
+                tracing::warn!(event = "queue_not_tended", code = error.code(), %error, "the key's transactions are looked after again later");
+            }
+            tended => tended?,
+        }
         Ok(changed)
     }
 
@@ -93,7 +105,14 @@ impl Submitter {
 
     async fn included(&mut self, tx: &Tx, hash: Digest, receipt: &TransactionReceipt, block: BlockRef) -> Result<(), Error> {
         let gas = receipt.gas_used;
-        let outcome = if receipt.status() { self.done(tx, receipt, gas)? } else { self.reverted(tx, hash, receipt, &block).await? };
+        let read = tx.attempts.iter().find(|attempt| attempt.hash == hash).and_then(sign::read);
+        let outcome = if !matches!(tx.purpose, Purpose::Fill(_)) && read.is_some_and(|read| read.is_nothing(tx.id.key)) {
+            Outcome::Reverted { reason: "cancelled by the operator".to_owned(), class: RevertClass::Replan, gas }
+        } else if receipt.status() {
+            self.done(tx, receipt, gas)?
+        } else {
+            self.reverted(tx, hash, receipt, &block).await?
+        };
         match &outcome {
             Outcome::Done { gas } => {
                 tracing::info!(event = "tx_included", job = %tx.purpose.job(), purpose = ?tx.purpose, nonce = tx.id.nonce, tx = %hash, block = block.number, gas, "transaction included");
@@ -132,8 +151,8 @@ impl Submitter {
     /// Why it reverted: the same call, tried in the state before its block, or at its end.
     async fn reverted(&self, tx: &Tx, hash: Digest, receipt: &TransactionReceipt, block: &BlockRef) -> Result<Outcome, Error> {
         let gas = receipt.gas_used;
-        let call = tx.attempts.iter().find(|attempt| attempt.hash == hash).and_then(sign::call_of);
-        let Some((data, limit)) = call else {
+        let call = tx.attempts.iter().find(|attempt| attempt.hash == hash).and_then(sign::read);
+        let Some(sign::Read { data, gas: limit, .. }) = call else {
             return Ok(Outcome::Reverted { reason: "the stored bytes cannot be read".to_owned(), class: RevertClass::Stop, gas });
         };
         if gas >= limit {
@@ -190,6 +209,10 @@ impl Submitter {
             return Ok(true);
         }
         self.doubts.remove(&tx.id);
+        // Said to be used up again and again: offering it further tells nothing. Receipts and finality decide.
+        if self.too_low.get(&tx.id).is_some_and(|times| *times >= MAX_TOO_LOW) {
+            return Ok(false);
+        }
         let due = self.sent.get(&tx.id).is_none_or(|sent| sent.elapsed() >= self.resend);
         if let (true, Some(attempt)) = (due, tx.attempts.last()) {
             self.send(tx.id, &attempt.raw, attempt.hash).await?;

@@ -1,0 +1,95 @@
+//! Whether the key is ours alone, and whether a claim is worth its gas.
+//!
+//! The chain counts a key's transactions, and so does the ledger. A chain that counts more knows something that the ledger does
+//! not: an old backup was restored, a disk was lost, or the key is used elsewhere. Claims signed then might repeat what was claimed
+//! already. So nothing is signed until an operator has looked and says that the difference is explained.
+
+use milepost_ledger::{Address, Purpose};
+use milepost_ledger_db::{Blob, LedgerDb};
+
+use super::Submitter;
+use crate::books::Books;
+use crate::chain::latest;
+use crate::{Chain, Error};
+
+/// Wei of one coin.
+const COIN: u128 = 1_000_000_000_000_000_000;
+
+/// Under this name the database keeps up to which nonce a key's use is explained by something other than the ledger.
+fn name(key: Address) -> String {
+    format!("settlement.nonce.{key}")
+}
+
+/// The explained count, if one is recorded.
+fn explained(db: &LedgerDb, key: Address) -> Result<Option<u64>, Error> {
+    let bytes = db.meta(&name(key)).map_err(crate::books::error)?;
+    let text = bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    text.map(|text| text.parse().map_err(|_| Error::LedgerStopped(format!("{} is no number: {text:?}", name(key))))).transpose()
+}
+
+fn blob(key: Address, count: u64) -> Blob {
+    Blob::Meta { name: name(key), bytes: count.to_string().into_bytes() }
+}
+
+/// What is to be recorded at the first start with a key: whatever it did before is none of this ledger's business.
+pub(crate) async fn first_sight(chain: &Chain, books: &Books, key: Address) -> Result<Option<Blob>, Error> {
+    let floor = books.db.query(move |ledger| ledger.next_nonce(key)).await.map_err(crate::books::error)?;
+    if floor.is_some() || explained(&books.db, key)?.is_some() {
+        return Ok(None);
+    }
+    Ok(Some(blob(key, chain.nonce(key, latest()).await?)))
+}
+
+/// An operator has looked: what the key did until now is explained. The count up to which it is.
+pub async fn accept_nonces(db: &LedgerDb, chain: &Chain, key: Address) -> Result<u64, Error> {
+    let count = chain.nonce(key, latest()).await?;
+    db.apply_with(Vec::new(), vec![blob(key, count)]).await.map_err(crate::books::error)?;
+    tracing::warn!(event = "key_accepted", key = %key, count, "an operator says that this key's use is explained; signing goes on");
+    Ok(count)
+}
+
+impl Submitter {
+    /// The next nonce, or why nothing may be signed: never below the chain's count, never one that was given a purpose here.
+    pub(super) async fn next_nonce(&mut self) -> Result<u64, Error> {
+        let key = self.key.address();
+        let floor = self.books.db.query(move |ledger| ledger.next_nonce(key)).await.map_err(crate::books::error)?.unwrap_or(0);
+        let count = self.chain.nonce(key, latest()).await?;
+        let known = floor.max(explained(&self.books.db, key)?.unwrap_or(0));
+        self.ahead = (count > known && !self.shared_key).then_some(Error::KeyAhead { key, count, known });
+        match &self.ahead {
+            Some(error) => Err(error.clone()),
+            None => Ok(count.max(floor)),
+        }
+    }
+
+    /// Looks whether the chain knows more of the key than the ledger; told once.
+    pub(crate) async fn examine_key(&mut self) -> Result<(), Error> {
+        let before = self.ahead.is_some();
+        match self.next_nonce().await {
+            Err(error @ Error::KeyAhead { .. }) => {
+                if !before {
+                    tracing::error!(event = "key_ahead", %error, advice = error.advice(), "nothing more is signed until an operator has looked");
+                }
+                Ok(())
+            }
+            other => other.map(|_| ()),
+        }
+    }
+
+    /// Why nothing is signed, if that is so.
+    pub(crate) fn ahead(&self) -> Option<&Error> {
+        self.ahead.as_ref()
+    }
+
+    /// Whether a claim earns more than it costs, as far as an operator said what the coin is worth. `cost` in wei.
+    pub(super) async fn check_worth(&self, purpose: Purpose, cost: u128) -> Result<(), Error> {
+        let (Some(price), Purpose::Claim(id)) = (self.coin_price, purpose) else { return Ok(()) };
+        let claim = self.books.db.claim(id).map_err(crate::books::error)?;
+        let terms = self.books.record_of(id.job).await?.and_then(|record| record.terms);
+        let Some((claim, terms)) = claim.zip(terms) else { return Ok(()) };
+        let gross = terms.price.0.saturating_mul(u128::from(claim.statement.count.0));
+        let revenue = gross - gross.saturating_mul(u128::from(terms.fee_bps)) / 10_000;
+        let gas = cost.saturating_mul(price.0) / COIN;
+        if gas > revenue { Err(Error::NotWorth { claim: id.to_string(), gas, revenue }) } else { Ok(()) }
+    }
+}
