@@ -131,6 +131,7 @@ impl Host {
             }
             Purpose::RequestClose(_) => Call::RequestClose,
             Purpose::Finalize(_) => Call::Finalize,
+            Purpose::Fill(gap) => panic!("this host signs in order, and nonce {gap:?} was filled"),
         }
     }
 
