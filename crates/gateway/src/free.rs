@@ -113,12 +113,14 @@ impl Host {
                 Ok(_) => {}
                 // One that is still in use, against all rules: looked at again after the next start.
                 Err(DbError::Refused(error)) => {
-                    tracing::warn!(event = "not_forgotten", %error, "a session without a job could not be forgotten")
+                    tracing::warn!(event = "not_forgotten", %error, "a session without a job could not be forgotten");
                 }
                 Err(error) => return Err(self.storage_failed(error)),
             }
             let mut kept = lock(&self.kept);
-            due.into_iter().for_each(|id| kept.remove(id));
+            for id in due {
+                kept.remove(id);
+            }
         }
     }
 }
