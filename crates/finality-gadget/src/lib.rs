@@ -25,7 +25,8 @@
 //!
 //! 1. The source is the highest justified checkpoint on this node's chain, not below the last final one.
 //! 2. The target descends from it. It is the source's child. Where that number is used up and nothing was certified for a while, it is
-//!    the roundest number above everything signed, rounder after each failure, so that validators with different heads meet at one number.
+//!    the roundest number above everything signed, after longer and longer patience, so that validators with different heads meet at
+//!    one number.
 //! 3. The **table of own votes** decides: a target above every target, and a source not below any source, that this key ever signed. What
 //!    is in the table byte for byte may be sent again. Check and insert are one transaction and one synced write, and only that
 //!    yields the [`Safe`] that a [`VoteSigner`] takes.

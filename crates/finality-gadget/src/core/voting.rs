@@ -9,10 +9,8 @@ use crate::vote::{SignedVote, Vote};
 /// Justified checkpoints whose place on the chain is asked for, highest first. More than a few are justified above the last final one
 /// only while finality is in trouble.
 const MAX_SOURCES_ASKED: usize = 32;
-/// Targets tried after failures are multiples of at most 2^12: with checkpoints a minute apart, one every three days.
-const MAX_ROUNDNESS: u32 = 12;
-/// Patience is doubled at most this often: from 15 s to 16 minutes.
-const MAX_DOUBLINGS: u32 = 6;
+/// Patience is doubled at most this often: from 15 s to 4 minutes.
+const MAX_DOUBLINGS: u32 = 4;
 
 impl Core {
     pub(super) fn numbers_wanted(&self, limit: CheckpointNumber) -> Vec<CheckpointNumber> {
@@ -74,10 +72,10 @@ impl Core {
         canonical.ok_or(Reason::FinalNotCanonical { finalized: finalized.number })
     }
 
-    /// The direct child of the source, unless its number is known to be used up: whether it is, the table knows. Otherwise, after a time of patience, the roundest
-    /// number above everything signed, and after each failure only a rounder one: validators whose heads and clocks differ then meet at the
-    /// same number, once the distance between such numbers takes the chain longer than their differences. The patience doubles too, until
-    /// finality advances: who sees the chain late must find the early ones still waiting for the child.
+    /// The direct child of the source, unless its number is known to be used up: whether it is, the table knows. Otherwise, after a time
+    /// of patience, the roundest number above everything signed: validators whose heads and clocks differ then meet at the same number. The
+    /// patience doubles with each such vote until finality advances, so that at last it exceeds whatever separates them: who sees
+    /// the chain late must find the early ones still waiting.
     fn target(&self, own: ValidatorId, source: FinalityCheckpoint, limit: CheckpointNumber) -> Result<CheckpointNumber, Reason> {
         let child = source.number.next();
         // Who joins with the next set votes on the first link into it, whichever that is.
@@ -91,9 +89,7 @@ impl Core {
         } else if self.now.since(self.own.voted_at.max(self.progress_at)) < patience {
             Err(Reason::Waiting { target: self.own.floor })
         } else {
-            let round = roundest(self.own.floor.max(source.number), limit);
-            let needed = self.own.attempts.min(MAX_ROUNDNESS);
-            round.filter(|number| number.0.trailing_zeros() >= needed).ok_or(Reason::Waiting { target: self.own.floor })
+            roundest(self.own.floor.max(source.number), limit).ok_or(Reason::Waiting { target: self.own.floor })
         }
     }
 
@@ -110,8 +106,9 @@ impl Core {
         self.resent_at = self.now;
         let (target, digest) = (signed.vote.link.target.number, signed.vote.digest());
         self.pool.insert(signed.clone(), digest, true);
-        self.effects.push(Effect::KeepVotes(vec![signed.clone()]));
-        self.send(Recipient::All, Message::Votes(vec![signed]));
+        // Its record is synced: it may leave. That it is also kept among everybody's votes is for later starts.
+        self.send(Recipient::All, Message::Votes(vec![signed.clone()]));
+        self.effects.push(Effect::KeepVotes(vec![signed]));
         self.try_certify(target, digest);
     }
 }

@@ -58,13 +58,9 @@ impl Monitor {
     pub(super) fn statement_left(&mut self, chain: &SimChain, disk: &dyn Disk, validator: ValidatorId, vote: &Vote) {
         self.statements.entry(vote.digest()).or_default().insert(validator);
         let link = vote.link;
-        assert!(disk.survives(vote), "a vote left validator {validator} that its disk does not hold: {vote:?}");
         let earlier = self.wire.entry(validator).or_default();
-        if earlier.contains(vote) {
-            return;
-        }
-        self.votes += 1;
-        for other in earlier.iter() {
+        let new = !earlier.contains(vote);
+        for other in earlier.iter().filter(|_| new) {
             assert!(
                 vote.conflict(other).is_none(),
                 "an honest validator made slashable votes: {validator} signed {:?} after {:?}",
@@ -74,6 +70,11 @@ impl Monitor {
             assert!(link.target.number > other.link.target.number, "an honest validator signed a target that is not above all its targets");
             assert!(link.source.number >= other.link.source.number, "an honest validator signed a source below an earlier one");
         }
+        assert!(disk.survives(vote), "a vote left validator {validator} that its disk does not hold: {vote:?}");
+        if !new {
+            return;
+        }
+        self.votes += 1;
         assert!(
             self.certified.get(&vote.previous) == Some(&link.source),
             "an honest validator voted from a source that nobody has justified: {link:?}"

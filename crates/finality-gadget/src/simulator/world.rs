@@ -21,8 +21,8 @@ use crate::vote::SignedVote;
 
 /// Time between two ticks of a node, in ms.
 const TICK: u64 = 500;
-/// After the trouble everything must be well again within this time, in ms.
-const PATIENCE: u64 = 180_000;
+/// After the trouble everything must be well again within this time, in ms; counted anew while links are still certified.
+const PATIENCE: u64 = 300_000;
 /// Checkpoints that must become final after the trouble.
 const PROGRESS: u64 = 3;
 /// A run that takes more events than this runs in circles.
@@ -84,6 +84,8 @@ pub struct World<'a> {
     /// Group of each node; `None` while all can talk.
     groups: Option<Vec<bool>>,
     healed: Option<Millis>,
+    /// When a link was last certified for the first time.
+    progress: Millis,
     goal: CheckpointNumber,
     outcome: Outcome,
 }
@@ -110,6 +112,7 @@ impl<'a> World<'a> {
             liars: Vec::new(),
             groups: None,
             healed: None,
+            progress: Millis(0),
             goal: CheckpointNumber(0),
             outcome: Outcome::default(),
             rng,
@@ -223,7 +226,7 @@ impl<'a> World<'a> {
             if tick && self.healed.is_some() && self.is_well() {
                 break;
             }
-            if self.healed.is_some_and(|healed| now.since(healed) > PATIENCE) {
+            if self.healed.is_some_and(|healed| now.since(healed.max(self.progress)) > PATIENCE) {
                 self.explain_halt();
                 break;
             }
@@ -348,6 +351,7 @@ impl<'a> World<'a> {
                 }
             }
         }
+        let known = self.monitor.links.len();
         for kept in &kept {
             // A vote that was signed just before a crash may leave within a certificate first.
             if let (Kept::Certificate(certificate), Role::Honest) = (kept, role)
@@ -375,6 +379,9 @@ impl<'a> World<'a> {
                     self.monitor.evidence_kept(evidence, honest);
                 }
             }
+        }
+        if self.monitor.links.len() > known {
+            self.progress = self.now;
         }
         let node = &self.nodes[at];
         for finalized in &finals {
