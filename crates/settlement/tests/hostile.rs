@@ -166,7 +166,7 @@ async fn a_session_that_a_reorganisation_took_is_stopped_and_goes_on_when_its_fu
         world.chain.mine(1).await?;
     }
     let halted = world.record(job).halted.unwrap_or_default();
-    assert!(halted.starts_with("[MP-S-030]"), "{halted}");
+    assert!(halted.starts_with("[MP-S-033]"), "{halted}");
     assert_eq!(world.deployed.create_session(&world.chain, SessionOptions::default()).await?, job.0, "it has its number again");
     world.chain.mine(1).await?;
     world.until(job, "going on", |record| record.halted.is_none()).await;

@@ -12,7 +12,7 @@ use crate::Error;
 use crate::chain::Head;
 
 /// How the reason of such a halt begins, by which it is known again.
-const GONE: &str = "[MP-S-030] ";
+const GONE: &str = "[MP-S-033] ";
 
 impl Driver {
     /// The chain has no session under a number that was opened here. An endpoint that lags shows the same of a session that was
@@ -29,7 +29,7 @@ impl Driver {
         let reason = format!(
             "{GONE}at block {block} the marketplace has no job {job}: the session opened here was reorganised away; it goes on if its funding comes back"
         );
-        tracing::error!(event = "job_halted", job = %job, reason, "[MP-S-030] this job is stopped until its funding is on the chain again");
+        tracing::error!(event = "job_halted", job = %job, reason, "[MP-S-033] this job is stopped until its funding is on the chain again");
         self.books.record("halted", vec![Event::Halt { account: AccountId::Job(job), reason }]).await
     }
 
