@@ -281,6 +281,7 @@ mod tests {
 
     #[test]
     fn an_endpoint_that_fails_is_asked_last_until_it_is_well() {
+        crate::install_tls();
         let urls = ["http://a.example", "http://b.example"].map(|url| (url.parse().expect("a URL"), 1));
         let endpoints = Endpoints::new(urls.to_vec(), Client::new(), ChainId(1));
         let first = endpoints.order()[0];

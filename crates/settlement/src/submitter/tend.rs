@@ -95,13 +95,11 @@ impl Submitter {
 
     /// Signs the same call again with higher fees: stored, then sent. What cannot be raised waits as it is.
     async fn bump(&mut self, tx: &Tx, head: &Head) -> Result<(), Error> {
-        match tx.attempts.last().and_then(sign::read) {
-            Some(read) => self.outbid(tx, &read, head, "bumped").await,
-            None => {
-                self.hold("its stored bytes cannot be read".to_owned());
-                Ok(())
-            }
-        }
+        let Some(read) = tx.attempts.last().and_then(sign::read) else {
+            self.hold("its stored bytes cannot be read".to_owned());
+            return Ok(());
+        };
+        self.outbid(tx, &read, head, "bumped").await
     }
 
     /// Signs a further form of a transaction that outbids the last.
@@ -110,8 +108,8 @@ impl Submitter {
         let fees = match self.may_offer(tx, last, read, head).await {
             Ok(fees) => fees,
             // What cannot be raised is no error of the round: it waits as it is, and the operator is told why.
-            Err(held @ (Error::FeeCeiling { .. } | Error::NoGas { .. } | Error::LedgerRefused(_))) => {
-                self.hold(held.to_string());
+            Err(refused @ (Error::FeeCeiling { .. } | Error::NoGas { .. } | Error::LedgerRefused(_))) => {
+                self.hold(refused.to_string());
                 return Ok(());
             }
             Err(error) => return Err(error),
