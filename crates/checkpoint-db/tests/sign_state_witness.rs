@@ -73,7 +73,7 @@ fn restarts_without_any_fault_raise_no_doubt() {
             storage.db().set_last_finalized(&finalized(target)).unwrap();
             storage.flush().unwrap();
         }
-        assert_eq!(storage.sign_state().unwrap().unwrap().standing, Standing::Clear);
+        assert_eq!(storage.sign_state().unwrap().unwrap().standing, Standing::Clear, "a restart was taken for a lost record");
         assert!(signs(&storage, target));
     }
 }
