@@ -41,6 +41,8 @@ pub struct Outcome {
     pub crashes: u64,
     /// Starts with an old or empty disk that led to a refusal to sign.
     pub refused: u64,
+    /// Votes sent on old backups, which no peer that answered could tell were old. What such a validator does is not checked.
+    pub unnoticed: u64,
     /// Why finality did not go on after the trouble; empty where it did.
     pub halted: Vec<Reason>,
     /// Whether some certificate crossed a set boundary.
@@ -267,6 +269,7 @@ impl<'a> World<'a> {
             Action::Restore(node) => {
                 if let Some(backup) = self.nodes[node].backup.take() {
                     self.replace_disk(node, backup);
+                    self.nodes[node].old = true;
                 }
             }
             Action::Wipe(node) => {
@@ -329,6 +332,10 @@ impl<'a> World<'a> {
             if let Message::Votes(votes) = message {
                 for own in votes.iter().filter(|signed| signed.validator == validator) {
                     match role {
+                        Role::Honest if node.old && !node.warned => {
+                            self.outcome.unnoticed += 1;
+                            self.monitor.signed(own);
+                        }
                         Role::Twin => self.monitor.signed(own),
                         Role::Honest => {
                             if self.scenario.trace {
@@ -551,24 +558,27 @@ impl<'a> World<'a> {
 
     /// Finality did not go on: then somebody must say why, and it must be one of the reasons for which a halt is right.
     fn explain_halt(&mut self) {
-        let set = self
-            .schedule
-            .set_at(self.monitor.certified.values().map(|checkpoint| checkpoint.number.next()).max().unwrap_or_default())
-            .clone();
-        let mut blocked = 0;
+        let mut blocked = BTreeSet::new();
         let mut reasons = Vec::new();
+        let mut lowest = CheckpointNumber(u64::MAX);
         for (node, health) in self.healths() {
+            lowest = lowest.min(health.finalized);
             let Some(stuck) = health.stuck else { continue };
             assert!(!stuck.reasons.is_empty(), "a halt without a reason at validator {}", node.validator);
-            let rightly = |reason: &Reason| matches!(reason, Reason::FinalNotCanonical { .. } | Reason::SourceBelowMark { .. });
-            if set.contains(node.validator) && stuck.reasons.iter().any(rightly) {
-                blocked += 1;
+            if stuck.reasons.iter().any(|reason| matches!(reason, Reason::FinalNotCanonical { .. } | Reason::SourceBelowMark { .. })) {
+                blocked.insert(node.validator);
             }
             reasons.extend(stuck.reasons);
         }
-        let others =
-            set.members().filter(|(id, _)| !self.nodes.iter().any(|node| node.validator == *id && node.role == Role::Honest)).count();
-        let explained = blocked + others > set.members().len() - set.quorum() && blocked > 0;
+        // A set that votes from here on has no quorum without those that rightly wait.
+        let honest = |id| self.nodes.iter().any(|node| node.validator == id && node.role == Role::Honest);
+        let sets: Vec<_> = self.schedule.sets().collect();
+        let needed = sets.iter().enumerate().filter(|(at, _)| sets.get(at + 1).is_none_or(|(ends, _)| *ends >= lowest));
+        let explained = needed.into_iter().any(|(_, (_, set))| {
+            let waiting = set.members().filter(|(id, _)| blocked.contains(id)).count();
+            let faulty = set.members().filter(|(id, _)| !honest(*id)).count();
+            waiting > 0 && waiting + faulty > set.members().len() - set.quorum()
+        });
         let everyone: Vec<String> = self.healths().map(|(node, health)| format!("  {}: {health:?}", node.validator)).collect();
         assert!(explained, "no progress after the network healed, and no right reason:\n{}", everyone.join("\n"));
         assert!(self.scenario.reorgs != Reorgs::None, "finality halted although the chain was never reorganised: {reasons:?}");
