@@ -42,7 +42,7 @@ fn whatever_happens_nothing_conflicting_is_final_and_nobody_honest_is_slashable(
     let seconds = began.elapsed().as_secs_f64();
     println!(
         "{seeds} seeds from {from} in {seconds:.1} s ({} ms a seed): {} checkpoints final, {} honest votes, {} crashes, {} validators convicted, \
-         {} refusals to sign on doubtful records, {} votes on old backups that nobody could tell were old, {crossed} runs with certificates across set boundaries, {halted} runs halted with a reason, \
+         {} refusals to sign on doubtful records, {} old backups that no peer could tell from a current record, {crossed} runs with certificates across set boundaries, {halted} runs halted with a reason, \
          {halted_without_free_reorgs} of them without deep reorganisations; {} simulated hours",
         began.elapsed().as_millis() / u128::from(seeds.max(1)),
         total.finals,

@@ -41,7 +41,7 @@ pub struct Outcome {
     pub crashes: u64,
     /// Starts with an old or empty disk that led to a refusal to sign.
     pub refused: u64,
-    /// Votes sent on old backups, which no peer that answered could tell were old. What such a validator does is not checked.
+    /// Validators that signed on an old backup, since no peer that answered could tell that it was old. What they do is not checked.
     pub unnoticed: u64,
     /// Why finality did not go on after the trouble; empty where it did.
     pub halted: Vec<Reason>,
@@ -269,7 +269,8 @@ impl<'a> World<'a> {
             Action::Restore(node) => {
                 if let Some(backup) = self.nodes[node].backup.take() {
                     self.replace_disk(node, backup);
-                    self.nodes[node].old = true;
+                    let (validator, disk) = (self.nodes[node].validator, &self.nodes[node].disk);
+                    self.nodes[node].old = self.monitor.has_left_more(validator, &**disk);
                 }
             }
             Action::Wipe(node) => {
@@ -333,7 +334,9 @@ impl<'a> World<'a> {
                 for own in votes.iter().filter(|signed| signed.validator == validator) {
                     match role {
                         Role::Honest if node.old && !node.warned => {
-                            self.outcome.unnoticed += 1;
+                            if self.monitor.unnoticed.insert(validator) {
+                                self.outcome.unnoticed += 1;
+                            }
                             self.monitor.signed(own);
                         }
                         Role::Twin => self.monitor.signed(own),
