@@ -72,7 +72,9 @@ impl Cast {
         let mut signers = Bitmap::empty(BATCH);
         let chosen: Vec<(ValidatorIndex, &Signature)> =
             (0..).map(ValidatorIndex).zip(votes.iter().map(|signed| &signed.signature)).take(quorum).collect();
-        chosen.iter().for_each(|(index, _)| signers.set(*index));
+        for (index, _) in &chosen {
+            signers.set(*index);
+        }
         let aggregate = electorate.keys().aggregate(&chosen)?;
         Ok(Certificate { vote, signers, aggregate })
     }
@@ -146,17 +148,17 @@ fn restart(report: &mut Report, path: &Path, cast: &Cast, after: &str) -> Result
     for round in 0..5 {
         let (began, cpu) = (Instant::now(), on_cpu());
         let storage = Arc::new(open(path)?);
-        let (opened, opened_cpu) = (began.elapsed(), on_cpu() - cpu);
+        let (opened, opened_cpu) = (began.elapsed(), on_cpu().saturating_sub(cpu));
         let config = Config::new(FinalityRule::Single, None);
         let mut finality =
             CheckpointFinality::new(config, cast.schedule.clone(), CheckpointPersistenceConfig::mainnet(), Arc::new(Nowhere), None);
         finality.set_storage(Arc::clone(&storage) as Arc<dyn CheckpointStorage>);
         let restored = finality.restore_from_storage(1)?;
-        let (ready, ready_cpu) = (began.elapsed(), on_cpu() - cpu);
+        let (ready, ready_cpu) = (began.elapsed(), on_cpu().saturating_sub(cpu));
         let (verifying, cpu) = (Instant::now(), on_cpu());
         while !finality.verify_restored()? {}
         let rows = storage.db().check()?;
-        let (verified, verified_cpu) = (verifying.elapsed(), on_cpu() - cpu);
+        let (verified, verified_cpu) = (verifying.elapsed(), on_cpu().saturating_sub(cpu));
         assert!(restored.complete && restored.damaged.is_empty(), "{restored:?}");
         assert_eq!((restored.certificates as u64, restored.finalized.number.0), (CHECKPOINTS, CHECKPOINTS));
         ready_times.push(ready);

@@ -27,24 +27,21 @@ impl CheckpointDB {
     pub fn over(store: Arc<dyn Storage>, witness: Box<dyn Witness>) -> Result<Self, Error> {
         let reading = witness.read()?;
         let born = StateKey::Schema.read(&*store)?;
-        let mut writer = match &born {
-            Some(payload) => {
-                let identity = read_schema(payload)?;
-                check_rows(&*store, &CHECKED_AT_ONCE)?;
-                read_writer(&*store, identity)?
-            }
-            None => {
-                refuse_orphans(&*store, &reading)?;
-                Writer {
-                    identity: rand::random(),
-                    synced: 0,
-                    serial: 0,
-                    state: None,
-                    newest_vote: None,
-                    stopped: None,
-                    dirty: false,
-                    unsettled: 0,
-                }
+        let mut writer = if let Some(payload) = &born {
+            let identity = read_schema(payload)?;
+            check_rows(&*store, &CHECKED_AT_ONCE)?;
+            read_writer(&*store, identity)?
+        } else {
+            refuse_orphans(&*store, &reading)?;
+            Writer {
+                identity: rand::random(),
+                synced: 0,
+                serial: 0,
+                state: None,
+                newest_vote: None,
+                stopped: None,
+                dirty: false,
+                unsettled: 0,
             }
         };
         let verdict = compare(&writer, &reading)?;
@@ -78,13 +75,12 @@ impl CheckpointDB {
             Verdict::Doubt(reason) => {
                 tracing::error!(event = "sign_state_doubtful", %reason, "this node does not sign until an operator declares");
                 let current = writer.state.clone();
-                match doubtful(current.as_ref(), &reason) {
-                    Some(state) => self.record(&mut writer, current.as_ref(), &SignUpdate { state, vote: None }, Batch::new())?,
-                    None => {
-                        let mut batch = Batch::new();
-                        StateKey::Doubt.put(&mut batch, reason.as_bytes());
-                        self.write_counted(&mut writer, batch)?;
-                    }
+                if let Some(state) = doubtful(current.as_ref(), &reason) {
+                    self.record(&mut writer, current.as_ref(), &SignUpdate { state, vote: None }, Batch::new())?;
+                } else {
+                    let mut batch = Batch::new();
+                    StateKey::Doubt.put(&mut batch, reason.as_bytes());
+                    self.write_counted(&mut writer, batch)?;
                 }
                 self.testify(&mut writer)
             }

@@ -163,7 +163,7 @@ impl Salvage {
     fn seen(&self) -> Option<SignState> {
         let recorded = self.sign.as_ref().map(|(_, state)| state.clone());
         let Some(vote) = &self.highest_own else { return recorded };
-        let mut state = recorded.unwrap_or_else(|| SignState {
+        let mut state = recorded.unwrap_or(SignState {
             domain: vote.domain,
             max_source: CheckpointNumber(0),
             max_target: CheckpointNumber(0),

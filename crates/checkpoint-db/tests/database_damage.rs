@@ -158,7 +158,7 @@ fn judge(path: &Path, before: &BTreeMap<String, Vec<u8>>, expected: &Content, wh
                         .into_values(),
                 )
                 .collect();
-            for (name, bytes) in before.iter().filter(|(name, bytes)| at_once && name.ends_with(".log") && !bytes.is_empty()) {
+            for (name, bytes) in before.iter().filter(|(name, bytes)| at_once && kind(name) == ".log" && !bytes.is_empty()) {
                 assert!(kept.contains(bytes), "{what}: {name} was not kept with the damaged database");
             }
             if recovery.sign_state == SignRecovery::Kept {
