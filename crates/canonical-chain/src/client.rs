@@ -184,7 +184,7 @@ impl EvmChain {
 /// A block at the height of one that was final must be that one.
 fn check_final(known: &Block, block: &Block) -> Result<(), Error> {
     if known.number == block.number && known.hash != block.hash {
-        tracing::error!(number = %known.number, was = %known.hash, is = %block.hash, "a final block was replaced");
+        tracing::error!(event = "final_block_replaced", number = %known.number, was = %known.hash, is = %block.hash, "a final block was replaced");
         return Err(Error::FinalReplaced { number: known.number, was: known.hash, is: block.hash });
     }
     Ok(())

@@ -33,7 +33,7 @@ impl CheckpointStorage for CheckpointStorageAdapter {
     }
 
     fn signatures_after(&self, after: CheckpointNumber, limit: usize) -> Result<Vec<SignedVote>, Error> {
-        Ok(self.db.signatures_after(after, limit)?)
+        Ok(self.db.noting(self.db.signatures_after(after, limit))?)
     }
 
     fn store_certificate(&self, certificate: &Certificate, finalized: Option<&Finalized>) -> Result<(), Error> {
@@ -41,20 +41,20 @@ impl CheckpointStorage for CheckpointStorageAdapter {
     }
 
     fn certificate(&self, target: CheckpointNumber) -> Result<Option<Certificate>, Error> {
-        Ok(self.db.get_certificate(target)?)
+        Ok(self.db.noting(self.db.get_certificate(target))?)
     }
 
     fn certificates_after(&self, after: CheckpointNumber, limit: usize) -> Result<Vec<Certificate>, Error> {
-        Ok(self.db.certificates(&tables::above(after), Order::Ascending, limit)?)
+        Ok(self.db.noting(self.db.certificates(&tables::above(after), Order::Ascending, limit))?)
     }
 
     fn certificates_before(&self, before: Option<CheckpointNumber>, limit: usize) -> Result<Vec<Certificate>, Error> {
         let range = before.map_or_else(Range::all, tables::below);
-        Ok(self.db.certificates(&range, Order::Descending, limit)?)
+        Ok(self.db.noting(self.db.certificates(&range, Order::Descending, limit))?)
     }
 
     fn last_finalized(&self) -> Result<Option<Finalized>, Error> {
-        Ok(self.db.get_last_finalized()?)
+        Ok(self.db.noting(self.db.get_last_finalized())?)
     }
 
     fn store_evidence(&self, evidence: &Evidence) -> Result<(), Error> {
@@ -62,19 +62,19 @@ impl CheckpointStorage for CheckpointStorageAdapter {
     }
 
     fn evidence_after(&self, after: Option<EvidenceId>, limit: usize) -> Result<Vec<Evidence>, Error> {
-        Ok(self.db.evidence_after(after, limit)?)
+        Ok(self.db.noting(self.db.evidence_after(after, limit))?)
     }
 
     fn has_evidence_against(&self, validator: ValidatorId) -> Result<bool, Error> {
-        Ok(self.db.has_evidence_against(validator)?)
+        Ok(self.db.noting(self.db.has_evidence_against(validator))?)
     }
 
     fn sign_state(&self) -> Result<Option<SignState>, Error> {
-        Ok(self.db.sign_state()?)
+        Ok(self.db.noting(self.db.sign_state())?)
     }
 
     fn own_votes_after(&self, after: CheckpointNumber, limit: usize) -> Result<Vec<Vote>, Error> {
-        Ok(self.db.own_votes_after(after, limit)?)
+        Ok(self.db.noting(self.db.own_votes_after(after, limit))?)
     }
 
     fn update_sign_state(&self, target: CheckpointNumber, decide: Decide<'_>) -> Result<(), Error> {
@@ -90,11 +90,11 @@ impl CheckpointStorage for CheckpointStorageAdapter {
     }
 
     fn anchor(&self) -> Result<Option<Anchor>, Error> {
-        Ok(self.db.anchor()?)
+        Ok(self.db.noting(self.db.anchor())?)
     }
 
     fn stats(&self) -> Result<Stats, Error> {
-        let stats = self.db.get_stats()?;
+        let stats = self.db.noting(self.db.get_stats())?;
         Ok(Stats {
             certificates: stats.total_certificates,
             signatures: stats.total_signatures,

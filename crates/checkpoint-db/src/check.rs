@@ -4,35 +4,44 @@ use std::sync::{Arc, Mutex};
 
 use finality_gadget::persistence::{Refusal, SignState, SignUpdate, Standing};
 use milepost_store::key::{Key, Reader};
-use milepost_store::{Batch, Durability, Order, Range, Storage, entries};
+use milepost_store::{Batch, Durability, Order, Range, Storage, Table, entries};
 
 use crate::Error;
 use crate::db::{CheckpointDB, SCHEMA, Writer, content};
 use crate::sign::read_sign_state;
-use crate::tables::{self, OWN_VOTES, ROW, StateKey, TABLES};
+use crate::tables::{self, BOUNDARIES, CERTIFICATES, EVIDENCE, OWN_VOTES, ROW, STATE, StateKey, TABLES};
 use crate::witness::{Reading, Testimonial, Witness};
 
 /// Most synced writes by which a database may be ahead of its witness: a decision to sign, which the witness wrote down before it was
 /// counted, and the write under way when the process ended. How often the sign-state changed is compared exactly.
 const MOST_AHEAD: u64 = 2;
 
+/// Everything that what is signed or called final may rest on.
+const CHECKED_AT_ONCE: [Table; 5] = [STATE, OWN_VOTES, CERTIFICATES, BOUNDARIES, EVIDENCE];
+
 impl CheckpointDB {
-    /// A database over an engine that was opened with [`TABLES`](crate::TABLES). Checks every row; a damaged or incomplete one is
-    /// refused with [`Error::Damaged`] or the row's own error, and left as it is.
+    /// A database over an engine that was opened with [`TABLES`](crate::TABLES). Checks every row but those of other validators' votes; a
+    /// damaged or incomplete database is refused with [`Error::Damaged`] or the row's own error, and left as it is.
     ///
     /// Where witness and database disagree in a way that no crash explains, the database opens and refuses to sign.
     pub fn over(store: Arc<dyn Storage>, witness: Box<dyn Witness>) -> Result<Self, Error> {
         let reading = witness.read()?;
         let born = StateKey::Schema.read(&*store)?;
-        let mut writer = match &born {
-            Some(payload) => {
-                let identity = read_schema(payload)?;
-                check_rows(&*store)?;
-                read_writer(&*store, identity)?
-            }
-            None => {
-                refuse_orphans(&*store, &reading)?;
-                Writer { identity: rand::random(), synced: 0, serial: 0, state: None, newest_vote: None, stopped: None, dirty: false }
+        let mut writer = if let Some(payload) = &born {
+            let identity = read_schema(payload)?;
+            check_rows(&*store, &CHECKED_AT_ONCE)?;
+            read_writer(&*store, identity)?
+        } else {
+            refuse_orphans(&*store, &reading)?;
+            Writer {
+                identity: rand::random(),
+                synced: 0,
+                serial: 0,
+                state: None,
+                newest_vote: None,
+                stopped: None,
+                dirty: false,
+                unsettled: 0,
             }
         };
         let verdict = compare(&writer, &reading)?;
@@ -40,14 +49,16 @@ impl CheckpointDB {
             writer.synced = 1;
             store.write(birth(&writer), Durability::Synced)?;
         }
-        let db = Self { store, witness, writer: Mutex::new(writer), recovery: None };
+        let db = Self { store, witness, writer: Mutex::new(writer), recovery: None, suspicion: None };
         db.settle_account(verdict)?;
         Ok(db)
     }
 
-    /// Reads every row and checks frame, content and place; answers how many there are.
+    /// Reads every row and checks frame, content and place; answers how many there are. To be called once behind each start, on a thread
+    /// of its own: votes of other validators, by far the most rows, are not read before. What is found damaged is set aside and rebuilt
+    /// at the next start.
     pub fn check(&self) -> Result<u64, Error> {
-        check_rows(&*self.store)
+        self.noting(check_rows(&*self.store, &TABLES))
     }
 
     fn settle_account(&self, verdict: Verdict) -> Result<(), Error> {
@@ -64,13 +75,12 @@ impl CheckpointDB {
             Verdict::Doubt(reason) => {
                 tracing::error!(event = "sign_state_doubtful", %reason, "this node does not sign until an operator declares");
                 let current = writer.state.clone();
-                match doubtful(current.as_ref(), &reason) {
-                    Some(state) => self.record(&mut writer, current.as_ref(), &SignUpdate { state, vote: None }, Batch::new())?,
-                    None => {
-                        let mut batch = Batch::new();
-                        StateKey::Doubt.put(&mut batch, reason.as_bytes());
-                        self.write_counted(&mut writer, batch)?;
-                    }
+                if let Some(state) = doubtful(current.as_ref(), &reason) {
+                    self.record(&mut writer, current.as_ref(), &SignUpdate { state, vote: None }, Batch::new())?;
+                } else {
+                    let mut batch = Batch::new();
+                    StateKey::Doubt.put(&mut batch, reason.as_bytes());
+                    self.write_counted(&mut writer, batch)?;
                 }
                 self.testify(&mut writer)
             }
@@ -147,9 +157,9 @@ fn refuse_orphans(store: &dyn Storage, reading: &Reading) -> Result<(), Error> {
     }
 }
 
-pub(crate) fn check_rows(store: &dyn Storage) -> Result<u64, Error> {
+pub(crate) fn check_rows(store: &dyn Storage, tables: &[Table]) -> Result<u64, Error> {
     let mut rows = 0;
-    for table in TABLES {
+    for table in tables.iter().copied() {
         for entry in entries(store, table, Range::all(), Order::Ascending) {
             let (key, value) = entry?;
             tables::verify(table, &key, &value)?;
@@ -174,7 +184,7 @@ fn read_writer(store: &dyn Storage, identity: [u8; 16]) -> Result<Writer, Error>
     if state.is_none() && newest_vote.is_some() {
         return Err(Error::Damaged { reason: "there are own votes, but the sign-state is missing".to_owned() });
     }
-    Ok(Writer { identity, synced, serial, state, newest_vote, stopped: None, dirty: true })
+    Ok(Writer { identity, synced, serial, state, newest_vote, stopped: None, dirty: true, unsettled: 0 })
 }
 
 /// The identity, if the schema is ours.

@@ -1,6 +1,7 @@
 //! The database: opening, writing in order, and what everyone reads.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use finality_gadget::persistence::{Anchor, PruneOrder, Pruned, SignState};
@@ -15,6 +16,10 @@ use crate::witness::{Testimonial, Witness};
 
 /// Version of tables and rows together.
 pub(crate) const SCHEMA: u32 = 1;
+
+/// A flush also moves the log into table files when this much has been written since it last did: about 150 checkpoints of 21 votes. It
+/// keeps what a restart must replay, and the logs on the disk, short.
+const SETTLE_BYTES: usize = 512 << 10;
 
 /// Figures about a checkpoint database, under the names that operators of the known validator use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -52,6 +57,8 @@ pub(crate) struct Writer {
     pub(crate) stopped: Option<String>,
     /// Whether anything was written since the last sync.
     pub(crate) dirty: bool,
+    /// Bytes written since the log was last moved into table files.
+    pub(crate) unsettled: usize,
 }
 
 /// The checkpoint database.
@@ -69,6 +76,8 @@ pub struct CheckpointDB {
     pub(crate) witness: Box<dyn Witness>,
     pub(crate) writer: Mutex<Writer>,
     pub(crate) recovery: Option<Recovery>,
+    /// Where to leave word for the next start that something unreadable was met.
+    pub(crate) suspicion: Option<PathBuf>,
 }
 
 impl std::fmt::Debug for CheckpointDB {
@@ -225,7 +234,7 @@ impl CheckpointDB {
         batch.put_sealed(EVIDENCE, tables::accused_key(evidence.validator, &id), ROW, &[]);
         self.write_synced(&mut writer, batch)?;
         // Rare, and nobody may send it again: it does not wait in the log, whose end is the first thing a failing disk loses.
-        self.store.flush().map_err(|error| self.stop(&mut writer, error.into()))?;
+        self.settle_all(&mut writer)?;
         tracing::warn!(event = "evidence_stored", validator = %evidence.validator, %id, "stored evidence");
         Ok(())
     }
@@ -291,10 +300,12 @@ impl CheckpointDB {
         Ok(Some(Anchor { number: CheckpointNumber(anchor.0), link: LinkDigest(anchor.1) }))
     }
 
-    /// Makes everything written so far durable. **Synced.** Free when there is nothing to sync.
+    /// Makes everything written so far durable. **Synced.** Free when there is nothing to sync; now and then it also settles.
     pub fn flush(&self) -> Result<(), Error> {
         let mut writer = self.writer()?;
-        if writer.dirty {
+        if writer.unsettled >= SETTLE_BYTES {
+            self.settle_all(&mut writer)?;
+        } else if writer.dirty {
             let mut batch = Batch::new();
             StateKey::Flush.put(&mut batch, &[]);
             self.write(&mut writer, batch, Durability::Synced)?;
@@ -307,15 +318,18 @@ impl CheckpointDB {
     /// a planned end of the process.
     pub fn settle(&self) -> Result<(), Error> {
         let mut writer = self.writer()?;
-        let settled = self.store.flush();
-        settled.map_err(|error| self.stop(&mut writer, error.into()))?;
-        writer.dirty = false;
+        self.settle_all(&mut writer)
+    }
+
+    fn settle_all(&self, writer: &mut Writer) -> Result<(), Error> {
+        self.store.flush().map_err(|error| self.stop(writer, error.into()))?;
+        (writer.dirty, writer.unsettled) = (false, 0);
         Ok(())
     }
 
     /// Writes a consistent copy to `path`, which must not exist. To be used as a source of votes, certificates and evidence, never as a
     /// sign-state: what was signed after the copy is not in it, which is why the copy comes without a witness and refuses to sign.
-    pub fn backup(&self, path: &std::path::Path) -> Result<(), Error> {
+    pub fn backup(&self, path: &Path) -> Result<(), Error> {
         Ok(self.store.backup(path)?)
     }
 
@@ -380,6 +394,7 @@ impl CheckpointDB {
     }
 
     fn write(&self, writer: &mut Writer, batch: Batch, durability: Durability) -> Result<(), Error> {
+        writer.unsettled += batch.bytes();
         self.store.write(batch, durability).map_err(|error| match error {
             refused @ (milepost_store::Error::TooLarge { .. } | milepost_store::Error::UnknownTable { .. }) => refused.into(),
             failed => self.stop(writer, failed.into()),
@@ -390,6 +405,17 @@ impl CheckpointDB {
     pub(crate) fn testify(&self, writer: &mut Writer) -> Result<(), Error> {
         let testimonial = writer.testimonial();
         self.witness.write(&testimonial).map_err(|error| self.stop(writer, error))
+    }
+
+    /// Hands on what was read; where it could not be read, leaves word that the next start must look at every row, and rebuild.
+    pub(crate) fn noting<T>(&self, read: Result<T, Error>) -> Result<T, Error> {
+        if let (Err(error), Some(path)) = (&read, &self.suspicion)
+            && error.is_damage()
+        {
+            let noted = std::fs::write(path, error.to_string());
+            tracing::error!(event = "damage_met", %error, ?noted, "an unreadable record was met; the next start sets the database aside and rebuilds it");
+        }
+        read
     }
 
     #[allow(clippy::unused_self, reason = "stopping is the database's act")]

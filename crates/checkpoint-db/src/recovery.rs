@@ -153,7 +153,7 @@ impl Salvage {
                 let serial = if state.is_some() { serial } else { 0 };
                 let identity = self.identity.unwrap_or_else(rand::random);
                 let newest_vote = self.highest_own.clone();
-                let writer = Writer { identity, synced: 1, serial, state, newest_vote, stopped: None, dirty: false };
+                let writer = Writer { identity, synced: 1, serial, state, newest_vote, stopped: None, dirty: false, unsettled: 0 };
                 (writer, SignRecovery::Doubtful { reason }, doubt)
             }
         }
@@ -163,7 +163,7 @@ impl Salvage {
     fn seen(&self) -> Option<SignState> {
         let recorded = self.sign.as_ref().map(|(_, state)| state.clone());
         let Some(vote) = &self.highest_own else { return recorded };
-        let mut state = recorded.unwrap_or_else(|| SignState {
+        let mut state = recorded.unwrap_or(SignState {
             domain: vote.domain,
             max_source: CheckpointNumber(0),
             max_target: CheckpointNumber(0),
@@ -222,5 +222,6 @@ fn writer_of(testimonial: &Testimonial) -> Writer {
         newest_vote: testimonial.vote.clone(),
         stopped: None,
         dirty: false,
+        unsettled: 0,
     }
 }

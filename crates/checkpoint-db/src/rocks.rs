@@ -7,6 +7,7 @@
 //! | `finality.witness` | the second record of the sign-state (see [`witness`](crate::witness)) |
 //! | `finality.damaged-<n>` | damaged databases, whole as they were found; an operator may remove them |
 //! | `finality.logs` | copies of the logs while they are replayed after a crash; kept with the damaged database if that fails |
+//! | `finality.suspect` | word of an earlier process that it met something unreadable: the next start reads every row |
 //! | `finality.rebuilding`, `finality.rebuilt` | scratch of a recovery |
 
 use std::fs;
@@ -24,9 +25,12 @@ use crate::witness::{FileWitness, Witness as _, sync_directory_of};
 
 /// Where replayed logs are kept within a damaged database.
 const REPLAYED_LOGS: &str = "logs-before-opening";
+/// Under which name the word of an earlier process is kept within a damaged database.
+const SUSPICION: &str = "suspicion";
 
 impl CheckpointDB {
-    /// Opens the database at `path`, or creates it. Every row is read and checked.
+    /// Opens the database at `path`, or creates it. Whatever signing and finality may rest on is read and checked; the votes of other
+    /// validators are left to [`CheckpointDB::check`].
     ///
     /// A damaged database is moved to `<path>.damaged-<n>`, whole, and a new one is made of the rows that can be read and believed and of
     /// the sign-state that its witness (`<path>.witness`) keeps. [`CheckpointDB::recovery`] then says what happened. Where the sign-state
@@ -48,6 +52,7 @@ impl CheckpointDB {
 struct Paths {
     database: PathBuf,
     logs: PathBuf,
+    suspect: PathBuf,
     rebuilding: PathBuf,
     rebuilt: PathBuf,
 }
@@ -59,7 +64,13 @@ impl Paths {
             name.push(ending);
             PathBuf::from(name)
         };
-        Self { database: database.to_owned(), logs: beside(".logs"), rebuilding: beside(".rebuilding"), rebuilt: beside(".rebuilt") }
+        Self {
+            database: database.to_owned(),
+            logs: beside(".logs"),
+            suspect: beside(".suspect"),
+            rebuilding: beside(".rebuilding"),
+            rebuilt: beside(".rebuilt"),
+        }
     }
 
     fn failed(&self, doing: &'static str) -> impl Fn(io::Error) -> Error {
@@ -86,7 +97,13 @@ impl Paths {
         // Replaying a log consumes it. If it turns out to end too early, its bytes must still be there.
         copy_files(&self.database, &self.logs, |name| has_ending(name, "log")).map_err(self.failed("copying its logs"))?;
         let rocks = Rocks::open(&self.database, &TABLES)?;
-        let db = CheckpointDB::over(Arc::new(rocks), Box::new(witness))?;
+        let mut db = CheckpointDB::over(Arc::new(rocks), Box::new(witness))?;
+        if self.suspect.exists() {
+            db.check()?;
+            // Nothing was found: the disk was read wrongly once, or has been mended.
+            fs::remove_file(&self.suspect).map_err(self.failed("removing an unfounded suspicion"))?;
+        }
+        db.suspicion = Some(self.suspect.clone());
         remove_scratch(&self.logs).map_err(self.failed("removing the copies of its logs"))?;
         Ok(db)
     }
@@ -113,6 +130,9 @@ impl Paths {
             let aside = milepost_store::quarantine(&self.database).map_err(self.failed("setting it aside"))?;
             if self.logs.exists() {
                 fs::rename(&self.logs, aside.join(REPLAYED_LOGS)).map_err(self.failed("setting its logs aside"))?;
+            }
+            if self.suspect.exists() {
+                fs::rename(&self.suspect, aside.join(SUSPICION)).map_err(self.failed("setting its suspicion aside"))?;
             }
             recovery.aside = Some(aside);
         }

@@ -165,7 +165,9 @@ fn statistics_count_what_is_there() {
 fn evidence_is_found_page_by_page() {
     let (_, db) = db();
     let mut all: Vec<_> = (1..=7).map(|validator| evidence(validator, 9)).collect();
-    all.iter().for_each(|evidence| db.store_evidence(evidence).unwrap());
+    for evidence in &all {
+        db.store_evidence(evidence).unwrap();
+    }
     all.sort_by_key(finality_gadget::Evidence::id);
     let (mut found, mut after) = (Vec::new(), None);
     loop {

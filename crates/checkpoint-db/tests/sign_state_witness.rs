@@ -73,7 +73,7 @@ fn restarts_without_any_fault_raise_no_doubt() {
             storage.db().set_last_finalized(&finalized(target)).unwrap();
             storage.flush().unwrap();
         }
-        assert_eq!(storage.sign_state().unwrap().unwrap().standing, Standing::Clear);
+        assert_eq!(storage.sign_state().unwrap().unwrap().standing, Standing::Clear, "a restart was taken for a lost record");
         assert!(signs(&storage, target));
     }
 }
@@ -86,7 +86,7 @@ fn a_decision_that_only_the_witness_has_is_taken_over() {
     drop(check_and_insert(&storage, vote(3, 4, 0)).unwrap());
     // The process ended after the witness was written, before the database was.
     let storage = open(&before, &witness).unwrap();
-    assert_eq!(storage.db().own_vote(at(4)).unwrap(), Some(vote(3, 4, 0)));
+    assert_eq!(storage.db().own_vote(at(4)).unwrap(), Some(vote(3, 4, 0)), "a decision of the witness was forgotten");
     assert!(!signs(&storage, 4), "the other branch was signed for the same target");
     drop(check_and_insert(&storage, vote(3, 4, 0)).expect("what was decided may be signed"));
     assert!(signs(&open(&before, &witness).unwrap(), 5));

@@ -112,11 +112,13 @@ fn an_import_ends_no_refusal() {
     assert!(matches!(state.standing, Standing::Refused(_)));
 }
 
+/// Makes one value of a file what it must not be.
+type Spoil = fn(&mut Interchange);
+
 #[test]
 fn what_the_format_forbids_is_refused_and_changes_nothing() {
     let storage = voted();
     let before = storage.sign_state().unwrap();
-    type Spoil = fn(&mut Interchange);
     let spoils: [(Spoil, &str); 9] = [
         (|file| file.metadata.interchange_format_version = "4".to_owned(), "format 4"),
         (|file| file.metadata.genesis_validators_root = DomainDigest([1; 32]).to_string(), "signs for"),

@@ -58,7 +58,8 @@
 //!
 //! The newest certificate and the digests below it are verified before anything else, every aggregate behind it in pages
 //! ([`CheckpointFinality::verify_restored`]). Then peers are asked for votes of this key: one that the table does not know, from whomever
-//! and whenever, ends signing until an operator declares; without a quorum of answers the node observes. A node without any record
+//! and whenever, ends signing until an operator declares; without a quorum of answers the node observes. It signs when all have answered,
+//! or a quorum and the others had time to. A node without any record
 //! observes too. The declaration ([`persistence::Declaration::OldProcessStopped`]) sets the watermarks to a number K that the old process
 //! cannot have voted above: sources ≥ K and targets > K only.
 //!

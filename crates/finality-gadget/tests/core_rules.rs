@@ -40,6 +40,7 @@ fn signing() -> (Core, Schedule) {
     let _ = core.handle(Event::Chain(view(0)));
     let _ = says(&mut core, 1, Message::OwnVotes(answer(7)));
     let _ = says(&mut core, 2, Message::OwnVotes(answer(7)));
+    let _ = says(&mut core, 3, Message::OwnVotes(answer(7)));
     assert_eq!(core.health().standing, Standing::Signing);
     (core, schedule)
 }
@@ -63,7 +64,10 @@ fn nothing_is_signed_before_a_quorum_has_answered() {
     assert_eq!(asked_to_sign(&says(&mut core, 1, Message::OwnVotes(answer(7)))), None);
     assert_eq!(asked_to_sign(&says(&mut core, 1, Message::OwnVotes(answer(7)))), None, "one peer's answer counted twice");
     assert_eq!(asked_to_sign(&says(&mut core, 2, Message::OwnVotes(answer(6)))), None, "an answer to an earlier start counted");
-    assert!(asked_to_sign(&says(&mut core, 2, Message::OwnVotes(answer(7)))).is_some());
+    let _ = at(&mut core, 0);
+    assert_eq!(asked_to_sign(&says(&mut core, 2, Message::OwnVotes(answer(7)))), None, "the slow ones were not waited for");
+    assert_eq!(asked_to_sign(&at(&mut core, 4_000)), None);
+    assert!(asked_to_sign(&at(&mut core, 5_000)).is_some());
 }
 
 #[test]
@@ -104,7 +108,7 @@ fn a_claim_of_high_finality_by_one_liar_does_not_hold_signing_up() {
     let _ = says(&mut core, 1, Message::OwnVotes(answer(7)));
     assert!(matches!(core.health().standing, Standing::Asking { .. } | Standing::Signing));
     let _ = says(&mut core, 2, Message::OwnVotes(answer(7)));
-    assert_eq!(core.health().standing, Standing::Signing);
+    assert_eq!(core.health().standing, Standing::Signing, "one liar's claim kept a validator from signing");
 }
 
 #[test]
@@ -345,6 +349,7 @@ fn after_a_restart_the_newest_vote_is_signed_and_sent_again() {
     let (mut core, _) = core(4, restored);
     let _ = core.handle(Event::Started { nonce: 7 });
     let _ = says(&mut core, 1, Message::OwnVotes(answer(7)));
+    let _ = says(&mut core, 3, Message::OwnVotes(answer(7)));
     let effects = says(&mut core, 2, Message::OwnVotes(OwnVotes { votes: vec![sign(KIND, 0, &earlier)], ..answer(7) }));
     assert!(!refusal(&effects), "a vote that the table knows was taken for another's");
     assert_eq!(asked_to_sign(&effects), Some(earlier));

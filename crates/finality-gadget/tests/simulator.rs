@@ -32,6 +32,7 @@ fn whatever_happens_nothing_conflicting_is_final_and_nobody_honest_is_slashable(
         total.convicted += outcome.convicted;
         total.crashes += outcome.crashes;
         total.refused += outcome.refused;
+        total.unnoticed += outcome.unnoticed;
         total.simulated += outcome.simulated;
         crossed += u64::from(outcome.crossed_sets);
         tame += u64::from(!free);
@@ -41,7 +42,7 @@ fn whatever_happens_nothing_conflicting_is_final_and_nobody_honest_is_slashable(
     let seconds = began.elapsed().as_secs_f64();
     println!(
         "{seeds} seeds from {from} in {seconds:.1} s ({} ms a seed): {} checkpoints final, {} honest votes, {} crashes, {} validators convicted, \
-         {} refusals to sign on doubtful records, {crossed} runs with certificates across set boundaries, {halted} runs halted with a reason, \
+         {} refusals to sign on doubtful records, {} old backups that no peer could tell from a current record, {crossed} runs with certificates across set boundaries, {halted} runs halted with a reason, \
          {halted_without_free_reorgs} of them without deep reorganisations; {} simulated hours",
         began.elapsed().as_millis() / u128::from(seeds.max(1)),
         total.finals,
@@ -49,6 +50,7 @@ fn whatever_happens_nothing_conflicting_is_final_and_nobody_honest_is_slashable(
         total.crashes,
         total.convicted,
         total.refused,
+        total.unnoticed,
         total.simulated / 3_600_000
     );
     if seeds >= 100 {
@@ -58,6 +60,8 @@ fn whatever_happens_nothing_conflicting_is_final_and_nobody_honest_is_slashable(
         assert!(total.convicted as u64 > seeds / 10, "hardly any liar was convicted");
         assert!(total.refused > seeds / 50, "hardly any doubtful record was noticed");
         assert!(crossed > seeds / 10, "hardly any run crossed a set boundary");
-        assert!(halted_without_free_reorgs * 20 <= tame, "too many runs halted without a deep reorganisation");
+        // Even a chain that takes back only what is not certified may do so while votes for it are on their way; whoever has voted from
+        // what is certified too late waits for ever. Without any reorganisation no run may halt, which each run checks for itself.
+        assert!(halted_without_free_reorgs * 6 <= tame, "too many runs halted without a deep reorganisation");
     }
 }

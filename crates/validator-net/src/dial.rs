@@ -90,7 +90,7 @@ pub(crate) async fn run(directory: Arc<Directory>, peer: Arc<PeerState>, tls: Tl
             let failure = session(&directory, &peer, &tls, &mut reached).await;
             peer.set_reached(false);
             if peer.failed(&failure) || reached {
-                tracing::warn!(validator = %peer.peer.validator, address = %peer.peer.address, "validator {failure}");
+                tracing::warn!(event = "peer_not_reached", validator = %peer.peer.validator, address = %peer.peer.address, "validator {failure}");
             }
             if reached {
                 backoff.reset();
@@ -164,7 +164,7 @@ async fn speak(
 
     *reached = true;
     peer.set_reached(true);
-    tracing::info!(validator = %peer.peer.validator, address = %peer.peer.address, "reaches a validator");
+    tracing::info!(event = "peer_reached", validator = %peer.peer.validator, address = %peer.peer.address, "reaches a validator");
     let sending = async {
         while let Ok(room) = frames.reserve().await {
             room.send(wire::message_frame(peer.outbox.pop().await));

@@ -34,6 +34,16 @@
 //! It does not judge votes and certificates; it does not hide who talks to whom; it does not limit the rate of handshakes by address,
 //! which is a firewall's business: a flood of strangers costs a core, but neither memory nor the connections that stand.
 //!
+//! # Log events
+//!
+//! | event | level | what happened | fields |
+//! |---|---|---|---|
+//! | `peer_reached`, `peer_not_reached` | info, warn | our messages reach a validator; they do not, and why | `validator`, `address` |
+//! | `peer_heard`, `peer_gone` | info | a validator sends to us; its stream ended | `validator` |
+//! | `peer_refused` | warn | a validator was refused, once for each reason | `validator`, `reason` |
+//! | `stranger_refused`, `peer_too_often` | debug | a connection without a known key; a key that connects too often | `error`, `validator` |
+//! | `accept_failed`, `message_too_long` | warn, error | the system refuses connections; an own message exceeds the limit | `error`, `bytes` |
+//!
 //! # Example
 //!
 //! Validator 1 of four starts. It binds its socket, makes the network, and spawns [`Network::run`] where it likes. It hands the

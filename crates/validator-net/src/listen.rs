@@ -82,7 +82,7 @@ async fn accept(
                 let socket = match accepted {
                     Ok((socket, _)) => socket,
                     Err(error) => {
-                        tracing::warn!(%error, "cannot accept connections of other validators");
+                        tracing::warn!(event = "accept_failed", %error, "cannot accept connections of other validators");
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                         continue;
                     }
@@ -110,7 +110,7 @@ async fn handshake(directory: Arc<Directory>, socket: TcpStream, acceptor: TlsAc
     let shown = match accepted {
         Ok(Ok(tls)) => tls.get_ref().1.peer_certificates().and_then(|chain| pins.owner(chain.first()?)).map(|owner| (tls, owner)),
         Ok(Err(error)) => {
-            tracing::debug!(%error, "a connection did not get through the handshake");
+            tracing::debug!(event = "stranger_refused", %error, "a connection did not get through the handshake");
             None
         }
         Err(_) => None,
@@ -121,7 +121,7 @@ async fn handshake(directory: Arc<Directory>, socket: TcpStream, acceptor: TlsAc
     };
     let peer = directory.peers.get(&owner)?;
     if let Err(wait) = peer.arrivals.bucket().take(Instant::now()) {
-        tracing::debug!(validator = %owner, ?wait, "connects too often");
+        tracing::debug!(event = "peer_too_often", validator = %owner, ?wait, "connects too often");
         return None;
     }
     let connection = Connection::new(owner);
@@ -166,14 +166,14 @@ impl Exchange for Service {
         }
         connection.greet();
         peer.heard_of.notify_one();
-        tracing::info!(validator = %connection.peer, "hears a validator");
+        tracing::info!(event = "peer_heard", validator = %connection.peer, "hears a validator");
         let welcome = stream::once(ready(Ok(wire::welcome(&self.directory.hello))));
         // The messages are read by whoever polls the answers: there is no task that could outlive the stream.
         let ending = stream::once(async move {
             let hearing = peer.hears();
             let end = listen(&peer, &connection, frames).await;
             drop(hearing);
-            tracing::info!(validator = %connection.peer, "no longer hears a validator");
+            tracing::info!(event = "peer_gone", validator = %connection.peer, "no longer hears a validator");
             end.map(|refusal| {
                 refuse(&peer, &refusal);
                 Err(refusal.to_status())
@@ -185,7 +185,7 @@ impl Exchange for Service {
 
 fn refuse(peer: &PeerState, refusal: &Refusal) {
     if peer.refused(refusal) {
-        tracing::warn!(validator = %peer.peer.validator, reason = ?refusal.reason, "refuses a validator: {refusal}");
+        tracing::warn!(event = "peer_refused", validator = %peer.peer.validator, reason = ?refusal.reason, "refuses a validator: {refusal}");
     }
 }
 

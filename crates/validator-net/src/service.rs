@@ -176,7 +176,7 @@ impl NetworkBridge for Bridge {
         let most = self.directory.limits.max_message_bytes;
         if bytes.len() > most {
             // No peer would take it, and the stream would end with it.
-            tracing::error!(bytes = bytes.len(), most, "a message is too long for the network and is not sent");
+            tracing::error!(event = "message_too_long", bytes = bytes.len(), most, "a message is too long for the network and is not sent");
             return;
         }
         match to {

@@ -61,14 +61,17 @@ pub struct Config {
     pub status_every: u64,
     /// So long an own vote may stay without a certificate before a higher target is tried.
     pub patience: u64,
+    /// A start that not all peers have answered waits so long before a quorum of answers is enough: one that knows a newer own vote may be
+    /// among the slow ones.
+    pub settle: u64,
     /// So long finality may stand still, while there is something to vote for, before health says `stuck`.
     pub stuck_after: u64,
 }
 
 impl Config {
-    /// What suits validators on one continent: resend 2 s, status 5 s, patience 15 s, stuck after 2 min.
+    /// What suits validators on one continent: resend 2 s, status 5 s, patience 15 s, settle 5 s, stuck after 2 min.
     pub fn new(rule: FinalityRule, validator: Option<ValidatorId>) -> Self {
-        Self { rule, validator, resend_every: 2_000, status_every: 5_000, patience: 15_000, stuck_after: 120_000 }
+        Self { rule, validator, resend_every: 2_000, status_every: 5_000, patience: 15_000, settle: 5_000, stuck_after: 120_000 }
     }
 }
 
@@ -116,6 +119,8 @@ pub struct Core {
     resent_at: Millis,
     status_at: Millis,
     asked_at: Option<Millis>,
+    /// When the first tick after a start came.
+    started_at: Option<Millis>,
     effects: Vec<Effect>,
 }
 
@@ -147,6 +152,7 @@ impl Core {
             resent_at: Millis(0),
             status_at: Millis(0),
             asked_at: None,
+            started_at: None,
             effects: Vec::new(),
         };
         restored.certificates.into_iter().for_each(|certificate| core.links.insert(certificate));
@@ -171,6 +177,7 @@ impl Core {
         match event {
             Event::Started { nonce } => {
                 self.own.start(nonce);
+                self.started_at = None;
                 self.ask_for_own_votes();
             }
             Event::Tick(now) => self.tick(now),
@@ -268,6 +275,7 @@ impl Core {
 
     fn tick(&mut self, now: Millis) {
         self.now = self.now.max(now);
+        self.started_at = self.started_at.or(Some(self.now));
         self.pool.forget_below(self.window_low());
         if self.now.since(self.status_at) >= self.config.status_every {
             self.status_at = self.now;

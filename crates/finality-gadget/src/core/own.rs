@@ -175,16 +175,19 @@ impl Own {
         }
     }
 
-    /// Ends the asking once a quorum of the set in force, this validator included, has answered, and this node has caught up with what
+    /// Ends the asking once all others of the set in force have answered, or after a while (`settled`) a quorum, and this node has caught up with what
     /// at least one honest validator among them calls final: what is older than their memory can then no longer be contradicted.
-    pub(super) fn conclude(&mut self, schedule: &Schedule, next: CheckpointNumber, finalized: CheckpointNumber) -> bool {
+    pub(super) fn conclude(&mut self, schedule: &Schedule, next: CheckpointNumber, finalized: CheckpointNumber, settled: bool) -> bool {
         let (needed, counted) = self.count(schedule, next);
+        let set = schedule.set_at(next);
+        let others = set.members().filter(|(id, _)| Some(*id) != self.validator).count();
         let Phase::Asking { answers, .. } = &self.phase else { return false };
         let mut claims: Vec<CheckpointNumber> =
             answers.iter().filter(|(peer, _)| counted.contains(*peer)).map(|(_, claim)| *claim).collect();
         claims.sort_unstable_by(|a, b| b.cmp(a));
-        let honest = claims.get(schedule.set_at(next).faults()).copied().unwrap_or_default();
-        let concluded = counted.len() >= needed && finalized >= honest;
+        let honest = claims.get(set.faults()).copied().unwrap_or_default();
+        let enough = counted.len() == others || settled;
+        let concluded = enough && counted.len() >= needed && finalized >= honest;
         if concluded {
             self.phase = Phase::Signing;
         }

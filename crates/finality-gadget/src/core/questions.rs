@@ -95,7 +95,8 @@ impl Core {
     /// Begins to sign when the answers suffice.
     pub(super) fn conclude_asking(&mut self) {
         let (next, finalized) = (self.links.tip().next(), self.links.finalized().checkpoint.number);
-        if self.own.conclude(&self.schedule, next, finalized) {
+        let settled = self.started_at.is_some_and(|started| self.now.since(started) >= self.config.settle);
+        if self.own.conclude(&self.schedule, next, finalized, settled) {
             self.own.voted_at = self.now;
             tracing::info!(event = "signing", max_target = %self.own.highest_target(), "peers know no newer vote of this key; it signs");
         }

@@ -25,6 +25,7 @@ pub(super) struct Monitor {
     finals: BTreeMap<FinalityCheckpoint, ValidatorId>,
     pub(super) votes: usize,
     pub(super) evidence: BTreeSet<ValidatorId>,
+    pub(super) unnoticed: BTreeSet<ValidatorId>,
 }
 
 impl Monitor {
@@ -40,6 +41,7 @@ impl Monitor {
             finals: BTreeMap::new(),
             votes: 0,
             evidence: BTreeSet::new(),
+            unnoticed: BTreeSet::new(),
         }
     }
 
@@ -139,6 +141,11 @@ impl Monitor {
         assert_eq!(judged, Ok(true), "evidence that convinces no third party");
         assert!(!honest(evidence.validator), "evidence against an honest validator");
         self.evidence.insert(evidence.validator);
+    }
+
+    /// Whether a vote of this validator is out that its disk does not hold.
+    pub(super) fn has_left_more(&self, validator: ValidatorId, disk: &dyn Disk) -> bool {
+        self.wire.get(&validator).is_some_and(|votes| votes.last().is_some_and(|newest| !disk.survives(newest)))
     }
 
     pub(super) fn finals(&self) -> usize {

@@ -43,6 +43,8 @@ pub(super) struct Node {
     pub(super) backup: Option<Box<dyn Disk>>,
     /// Its record was lost or is old: it may refuse to sign, and an operator will declare.
     pub(super) doubtful: bool,
+    /// It runs on an old backup that nobody has declared. If no peer that answers remembers its newer votes it counts as faulty.
+    pub(super) old: bool,
     /// An answer told it of a vote that its record does not know: from then on it must not sign.
     pub(super) warned: bool,
     key: Arc<Key>,
@@ -59,7 +61,7 @@ pub(super) struct Life {
 
 impl Node {
     pub(super) fn new(validator: ValidatorId, role: Role, disk: Box<dyn Disk>, delay: u64, key: Arc<Key>) -> Self {
-        Self { validator, role, disk, life: None, delay, backup: None, doubtful: false, warned: false, key }
+        Self { validator, role, disk, life: None, delay, backup: None, doubtful: false, old: false, warned: false, key }
     }
 
     /// Declares as an operator does, with the process down.
@@ -68,6 +70,7 @@ impl Node {
         let declared = persistence::declare(&*storage, schedule.domain_digest(), declaration);
         assert!(declared.is_ok(), "a declaration on a sound disk failed: {declared:?}");
         self.warned = false;
+        self.old = false;
     }
 
     pub(super) fn start(&mut self, schedule: &Schedule, rule: FinalityRule, rng: &mut Rng) -> Result<(), Error> {
@@ -76,6 +79,7 @@ impl Node {
             resend_every: 1_000,
             status_every: 2_000,
             patience: 4_000,
+            settle: 3_000,
             stuck_after: 15_000,
             ..Config::new(rule, Some(self.validator))
         };

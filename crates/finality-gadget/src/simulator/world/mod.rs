@@ -1,22 +1,23 @@
 //! The run itself: one queue of events in simulated time.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod setup;
+mod verdict;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::chain::SimChain;
 use super::check::Monitor;
 use super::disk::{DiskFault, Disks};
-use super::keys::Key;
 use super::liar::Liar;
 use super::node::{Kept, Node, Role};
 use super::plan::{Reorgs, Scenario};
 use super::rng::Rng;
-use crate::core::{FinalityRule, HISTORY, Health, Reason, Standing};
-use crate::domain::{Domain, TrustedCheckpoint};
+use crate::core::{FinalityRule, HISTORY, Reason, Standing};
 use crate::network::{Message, Recipient};
 use crate::persistence::Declaration;
-use crate::set::{Schedule, ValidatorSet, faults};
-use crate::types::{ChainId, CheckpointNumber, Millis, SetId, ValidatorId};
+use crate::set::Schedule;
+use crate::types::{CheckpointNumber, Millis, ValidatorId};
 use crate::vote::SignedVote;
 
 /// Time between two ticks of a node, in ms.
@@ -41,6 +42,8 @@ pub struct Outcome {
     pub crashes: u64,
     /// Starts with an old or empty disk that led to a refusal to sign.
     pub refused: u64,
+    /// Validators that signed on an old backup, since no peer that answered could tell that it was old. What they do is not checked.
+    pub unnoticed: u64,
     /// Why finality did not go on after the trouble; empty where it did.
     pub halted: Vec<Reason>,
     /// Whether some certificate crossed a set boundary.
@@ -98,7 +101,7 @@ impl<'a> World<'a> {
     /// If a scenario makes no valid sets, which is a fault of the scenario.
     pub fn new(scenario: Scenario, disks: &'a mut dyn Disks) -> Self {
         let mut rng = Rng::new(scenario.seed);
-        let schedule = schedule(&scenario, &mut rng);
+        let schedule = setup::schedule(&scenario, &mut rng);
         let mut world = Self {
             monitor: Monitor::new(schedule.clone(), scenario.rule),
             scenario,
@@ -120,85 +123,6 @@ impl<'a> World<'a> {
         world.populate();
         world.plan();
         world
-    }
-
-    fn populate(&mut self) {
-        let scenario = self.scenario.clone();
-        let everyone: BTreeSet<ValidatorId> =
-            self.schedule.sets().flat_map(|(_, set)| set.members().map(|(id, _)| id).collect::<Vec<_>>()).collect();
-        // Those that misbehave sit in the middle, where they are members of every set.
-        let middle: Vec<ValidatorId> =
-            everyone.iter().copied().filter(|id| self.schedule.sets().all(|(_, set)| set.contains(*id))).collect();
-        let liars = scenario.liars as usize;
-        let twins = scenario.twins as usize;
-        let doubtful = scenario.doubtful as usize;
-        for validator in everyone {
-            let key = Arc::new(Key::of(scenario.scheme, validator));
-            let rank = middle.iter().position(|id| *id == validator);
-            if rank.is_some_and(|rank| rank < liars) {
-                self.liars.push(Liar { validator, key, filthy: scenario.filthy });
-                continue;
-            }
-            let twin = rank.is_some_and(|rank| rank >= liars && rank < liars + twins);
-            for _ in 0..=usize::from(twin) {
-                let delay = self.rng.between(0, scenario.interval * 2);
-                let role = if twin { Role::Twin } else { Role::Honest };
-                let mut node = Node::new(validator, role, self.disks.empty(), delay, Arc::clone(&key));
-                node.declare(&self.schedule, Declaration::NeverSigned);
-                node.doubtful = rank.is_some_and(|rank| rank >= liars + twins && rank < liars + twins + doubtful);
-                self.nodes.push(node);
-            }
-        }
-    }
-
-    fn plan(&mut self) {
-        let scenario = self.scenario.clone();
-        let chaos = scenario.chaos;
-        for node in 0..self.nodes.len() {
-            let at = self.rng.between(0, 2_000);
-            self.at(at, Action::Start(node));
-            let tick = self.rng.between(1, TICK);
-            self.at(tick, Action::Tick(node));
-        }
-        self.at(scenario.interval, Action::Grow);
-        for liar in 0..self.liars.len() {
-            self.at(1_000, Action::Lie(liar));
-        }
-        let honest = self.nodes.len();
-        for _ in 0..scenario.crashes {
-            let (at, node) = (self.rng.between(0, chaos), self.rng.index(honest));
-            self.at(at, Action::Crash(node));
-        }
-        for _ in 0..scenario.disk_faults {
-            let (at, node, writes) = (self.rng.between(0, chaos), self.rng.index(honest), self.rng.between(0, 12));
-            let fault = [DiskFault::Full, DiskFault::SyncFails, DiskFault::SyncFails, DiskFault::DiesAfterWrite][self.rng.index(4)];
-            self.at(at, Action::Fault(node, writes, fault));
-        }
-        for _ in 0..scenario.partitions {
-            let at = self.rng.between(0, chaos);
-            let length = self.rng.between(1_000, chaos / 2);
-            self.at(at, Action::Partition);
-            self.at((at + length).min(chaos), Action::Join);
-        }
-        if scenario.reorgs != Reorgs::None {
-            for _ in 0..self.rng.between(1, 6) {
-                let at = self.rng.between(0, chaos);
-                self.at(at, Action::Reorganise);
-            }
-        }
-        for node in 0..self.nodes.len() {
-            if self.nodes[node].doubtful {
-                let at = self.rng.between(chaos / 4, chaos * 3 / 4);
-                if self.rng.chance(50) {
-                    self.at(at, Action::Wipe(node));
-                } else {
-                    let taken = self.rng.between(0, at);
-                    self.at(taken, Action::Backup(node));
-                    self.at(at, Action::Restore(node));
-                }
-            }
-        }
-        self.at(chaos, Action::Heal);
     }
 
     fn at(&mut self, millis: u64, action: Action) {
@@ -267,6 +191,8 @@ impl<'a> World<'a> {
             Action::Restore(node) => {
                 if let Some(backup) = self.nodes[node].backup.take() {
                     self.replace_disk(node, backup);
+                    let (validator, disk) = (self.nodes[node].validator, &self.nodes[node].disk);
+                    self.nodes[node].old = self.monitor.has_left_more(validator, &**disk);
                 }
             }
             Action::Wipe(node) => {
@@ -329,6 +255,12 @@ impl<'a> World<'a> {
             if let Message::Votes(votes) = message {
                 for own in votes.iter().filter(|signed| signed.validator == validator) {
                     match role {
+                        Role::Honest if node.old && !node.warned => {
+                            if self.monitor.unnoticed.insert(validator) {
+                                self.outcome.unnoticed += 1;
+                            }
+                            self.monitor.signed(own);
+                        }
                         Role::Twin => self.monitor.signed(own),
                         Role::Honest => {
                             if self.scenario.trace {
@@ -524,104 +456,4 @@ impl<'a> World<'a> {
             }
         }
     }
-
-    fn healths(&self) -> impl Iterator<Item = (&Node, Health)> + '_ {
-        self.nodes.iter().filter(|node| node.role == Role::Honest).filter_map(|node| Some((node, node.life.as_ref()?.gadget.health())))
-    }
-
-    /// Every honest node is up and has made progress.
-    fn is_well(&mut self) -> bool {
-        if self.chain.head() < self.goal {
-            return false;
-        }
-        let refused: Vec<usize> = (0..self.nodes.len())
-            .filter(|at| self.nodes[*at].doubtful)
-            .filter(|at| {
-                let life = self.nodes[*at].life.as_ref();
-                life.is_some_and(|life| matches!(life.gadget.health().standing, Standing::Refused { .. }))
-            })
-            .filter(|at| !self.queue.values().any(|action| matches!(action, Action::Declare(node) if node == at)))
-            .collect();
-        for at in refused {
-            self.refusal(at);
-        }
-        self.nodes.iter().filter(|node| node.role == Role::Honest).all(|node| node.life.is_some())
-            && self.healths().all(|(_, health)| health.finalized >= self.goal)
-    }
-
-    /// Finality did not go on: then somebody must say why, and it must be one of the reasons for which a halt is right.
-    fn explain_halt(&mut self) {
-        let set = self
-            .schedule
-            .set_at(self.monitor.certified.values().map(|checkpoint| checkpoint.number.next()).max().unwrap_or_default())
-            .clone();
-        let mut blocked = 0;
-        let mut reasons = Vec::new();
-        for (node, health) in self.healths() {
-            let Some(stuck) = health.stuck else { continue };
-            assert!(!stuck.reasons.is_empty(), "a halt without a reason at validator {}", node.validator);
-            let rightly = |reason: &Reason| matches!(reason, Reason::FinalNotCanonical { .. } | Reason::SourceBelowMark { .. });
-            if set.contains(node.validator) && stuck.reasons.iter().any(rightly) {
-                blocked += 1;
-            }
-            reasons.extend(stuck.reasons);
-        }
-        let others =
-            set.members().filter(|(id, _)| !self.nodes.iter().any(|node| node.validator == *id && node.role == Role::Honest)).count();
-        let explained = blocked + others > set.members().len() - set.quorum() && blocked > 0;
-        let everyone: Vec<String> = self.healths().map(|(node, health)| format!("  {}: {health:?}", node.validator)).collect();
-        assert!(explained, "no progress after the network healed, and no right reason:\n{}", everyone.join("\n"));
-        assert!(self.scenario.reorgs != Reorgs::None, "finality halted although the chain was never reorganised: {reasons:?}");
-        self.outcome.halted = reasons;
-    }
-
-    /// Whoever said two things to one living node is convicted there.
-    fn check_evidence(&self) {
-        for node in self.nodes.iter().filter(|node| node.role == Role::Honest) {
-            let Some(life) = &node.life else { continue };
-            for (at, one) in life.heard.iter().enumerate() {
-                let other =
-                    life.heard[at + 1..].iter().find(|other| other.validator == one.validator && one.vote.conflict(&other.vote).is_some());
-                let proven = |signed: &SignedVote| self.schedule.verify_vote(signed).is_ok();
-                if let Some(other) = other
-                    && proven(one)
-                    && proven(other)
-                    && !self.scenario.filthy
-                {
-                    assert!(
-                        self.monitor.evidence.contains(&one.validator) && life.gadget.health().evidence > 0,
-                        "an equivocation before the eyes of an honest validator yielded no evidence: {:?} and {:?}",
-                        one.vote.link,
-                        other.vote.link
-                    );
-                }
-            }
-        }
-    }
-}
-
-/// One set after another; each change replaces no more members than may be faulty.
-fn schedule(scenario: &Scenario, rng: &mut Rng) -> Schedule {
-    let scheme = scenario.scheme.scheme();
-    let set = |id: u32, first: u32| {
-        let registrations: Vec<_> = (first..first + scenario.validators)
-            .map(|id| {
-                let id = ValidatorId(id);
-                Key::of(scenario.scheme, id).registration(id)
-            })
-            .collect();
-        ValidatorSet::new(SetId(u64::from(id)), &*scheme, &registrations).expect("simulated keys are registered with their proofs")
-    };
-    let first = set(1, 0);
-    let trusted = TrustedCheckpoint { checkpoint: SimChain::genesis(), set: first.digest() };
-    let domain = Domain { chain: ChainId(31_337), trusted };
-    let mut schedule = Schedule::new(domain, Arc::clone(&scheme), first).expect("the trusted checkpoint names the first set");
-    let mut boundary = CheckpointNumber(0);
-    let mut first = 0;
-    for change in 0..scenario.set_changes {
-        boundary = boundary.plus(rng.between(2, 8));
-        first += u32::try_from(rng.between(1, faults(scenario.validators as usize).max(1) as u64)).unwrap_or(1);
-        schedule.add(boundary, set(2 + change, first)).expect("ids and boundaries ascend");
-    }
-    schedule
 }
