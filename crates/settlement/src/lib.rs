@@ -49,14 +49,16 @@ mod submitter;
 mod why;
 
 pub use books::Probe;
-pub use chain::{Chain, Completed, Constants, Head, LandedClaim, OnChain, Preflight, pushed_selectors, required_functions};
+pub use chain::{
+    Chain, Completed, Constants, Head, HostRecord, LandedClaim, OnChain, Preflight, TokenInfo, pushed_selectors, required_functions,
+};
 pub use clock::Clock;
 pub use config::{Finality, SettlementConfig};
 pub use error::Error;
 pub use key::SubmitterKey;
 pub use log_mode::LogSettler;
 pub use reconcile::{Finding, JobReport, Report, Verdict, reconcile};
-pub use service::{Deps, Handle, Settlement};
+pub use service::{Deps, Handle, Settlement, check_belongs};
 pub use status::{ChainState, Status, Trouble};
 pub use why::{Answer, why};
 

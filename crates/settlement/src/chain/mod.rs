@@ -4,12 +4,14 @@
 //! hash; what an endpoint says that lies behind a block already known to be final is refused as stale.
 //! Does not: retry (callers know what may wait), keep nonces, or wait for transactions.
 
+mod host;
 mod logs;
 mod preflight;
 mod scan;
 mod send;
 mod session;
 
+pub use host::{HostRecord, TokenInfo};
 pub(crate) use logs::landed_of;
 pub use logs::{Completed, LandedClaim};
 pub use preflight::Preflight;
