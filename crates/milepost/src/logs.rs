@@ -4,9 +4,11 @@ use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
 
-/// Starts logging on standard error. `MILEPOST_LOG` takes a filter as in `info,milepost_settlement=debug`.
-pub(crate) fn init(json: bool) {
-    let filter = EnvFilter::try_from_env("MILEPOST_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+/// Starts logging on standard error. `MILEPOST_LOG` takes a filter as in `info,milepost_settlement=debug`. By default a service tells
+/// what it does, and a command only what goes wrong.
+pub(crate) fn init(json: bool, service: bool) {
+    let usual = if service { "info" } else { "warn" };
+    let filter = EnvFilter::try_from_env("MILEPOST_LOG").unwrap_or_else(|_| EnvFilter::new(usual));
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if json {
         logs.json().flatten_event(true).with_current_span(false).with_span_list(false).init();
