@@ -14,6 +14,14 @@ use crate::output::Output;
 pub(crate) async fn why(config: &Config, job: u64, output: Output) -> Result<ExitCode, String> {
     let (db, chain) = books::open(config)?;
     let mut answers = milepost_settlement::why(&db, chain.as_ref(), JobId(job)).await.map_err(|error| error.to_string())?;
+    if let (Some(chain), Some(settlement)) = (&chain, &config.chain) {
+        match milepost_settlement::next_step(&db, chain, settlement, JobId(job)).await {
+            Ok(next) => answers.extend(next),
+            // That the chain does not answer was said above.
+            Err(error) if error.is_transient() => {}
+            Err(error) => return Err(error.to_string()),
+        }
+    }
     if let Some(record) = db.account(AccountId::Job(JobId(job))).map_err(|error| error.to_string())? {
         let (answer, good) = risk_in_words(&record, chain.as_ref()).await;
         answers.push(Answer { question: "What is at risk?", answer, good });

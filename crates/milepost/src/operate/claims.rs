@@ -1,6 +1,6 @@
 //! `milepost claims`: every claim and the transaction that carries it.
 
-use milepost_ledger::{Claim, ClaimState, Digest, Outcome, Phase, Tx, TxState};
+use milepost_ledger::{AccountId, Claim, ClaimState, Digest, Outcome, Phase, Tx, TxState};
 use milepost_statement::{JobId, TokenCount, TokenSeq};
 use serde::Serialize;
 
@@ -37,7 +37,11 @@ pub(crate) fn run(config: &Config, job: Option<u64>, all: bool, output: Output) 
     let db = books::ledger(config)?;
     let fault = |error: milepost_ledger_db::Error| error.to_string();
     let jobs: Vec<JobId> = match job {
-        Some(job) => vec![JobId(job)],
+        Some(job) => {
+            let known = db.account(AccountId::Job(JobId(job))).map_err(fault)?;
+            known.ok_or_else(|| format!("no session was opened for job {job} on this node"))?;
+            vec![JobId(job)]
+        }
         None => {
             let records = db.accounts().map_err(fault)?;
             let listed = records.iter().filter(|record| all || !matches!(record.phase, Phase::Paid(_)));

@@ -6,7 +6,7 @@ use milepost_settlement::Chain;
 use milepost_statement::{Address, JobId, TokenCount};
 use serde::Serialize;
 
-use super::profit::{Profit, Spent, profit, spent};
+use super::profit::{GasPrices, Profit, Spent, profit, spent};
 use super::tokens::Tokens;
 use crate::books;
 use crate::config::{Config, Costs};
@@ -95,8 +95,9 @@ pub(crate) async fn run(config: &Config, all: bool, output: Output) -> Result<()
     let tokens = Tokens::of(chain.as_ref(), jobs.iter().filter_map(|record| record.terms.as_ref()).map(|terms| terms.token)).await;
     let txs = db.txs().map_err(|error| error.to_string())?;
     let mut lines = Vec::new();
+    let mut prices = GasPrices::new(chain.as_ref());
     for record in &listed {
-        lines.push(line(&db, chain.as_ref(), record, &txs, &tokens, &config.costs, now).await?);
+        lines.push(line(&db, &mut prices, record, &txs, &tokens, &config.costs, now).await?);
     }
     let found = Listed { now, paid_not_listed: jobs.len() - listed.len(), at_risk: at_risk(jobs.iter().copied(), now), jobs: lines };
     output.show(|| &found, || text(&found, &tokens))
@@ -104,7 +105,7 @@ pub(crate) async fn run(config: &Config, all: bool, output: Output) -> Result<()
 
 async fn line(
     db: &LedgerDb,
-    chain: Option<&Chain>,
+    prices: &mut GasPrices<'_>,
     record: &AccountRecord,
     txs: &[Tx],
     tokens: &Tokens,
@@ -114,7 +115,7 @@ async fn line(
     let job = record.id.job().unwrap_or_default();
     let claims = db.claims(job).map_err(|error| error.to_string())?;
     let own: Vec<_> = txs.iter().filter(|tx| tx.purpose.job() == job).collect();
-    let spent = spent(chain, &own, &claims).await;
+    let spent = spent(prices, &own, &claims).await;
     let terms = record.terms.as_ref();
     let decimals = terms.and_then(|terms| tokens.decimals(terms.token));
     let paid = if let Phase::Paid(payout) = &record.phase { Some(*payout) } else { None };

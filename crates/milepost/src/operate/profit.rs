@@ -48,18 +48,32 @@ fn text<S: serde::Serializer>(amount: &u128, serializer: S) -> Result<S::Ok, S::
     serializer.collect_str(amount)
 }
 
+/// Who is asked what transactions cost. One failure is enough: a dead endpoint is not waited for once for each job.
+pub(super) struct GasPrices<'a>(Option<&'a Chain>);
+
+impl<'a> GasPrices<'a> {
+    pub(super) fn new(chain: Option<&'a Chain>) -> Self {
+        Self(chain)
+    }
+
+    /// What a mined transaction cost in wei, if the chain says so.
+    async fn cost(&mut self, tx: Digest) -> Option<u128> {
+        let answer = self.0?.gas_cost(tx).await;
+        if answer.is_err() {
+            self.0 = None;
+        }
+        answer.ok().flatten()
+    }
+}
+
 /// Adds up a job's transactions and proofs.
-pub(super) async fn spent(chain: Option<&Chain>, txs: &[&Tx], claims: &[Claim]) -> Spent {
+pub(super) async fn spent(prices: &mut GasPrices<'_>, txs: &[&Tx], claims: &[Claim]) -> Spent {
     let mut spent = Spent { gas_exact: true, ..Spent::default() };
     for tx in txs {
         let Some((hash, gas)) = mined(tx) else { continue };
         spent.transactions += 1;
         spent.gas = spent.gas.saturating_add(gas);
-        let exact = match chain {
-            Some(chain) if spent.gas_exact => chain.gas_cost(hash).await.ok().flatten(),
-            _ => None,
-        };
-        let wei = exact.unwrap_or_else(|| {
+        let wei = prices.cost(hash).await.unwrap_or_else(|| {
             spent.gas_exact = false;
             let offered = tx.attempts.iter().filter(|attempt| attempt.hash == hash).map(|attempt| attempt.max_fee).max();
             u128::from(gas).saturating_mul(offered.unwrap_or_default())
@@ -74,7 +88,7 @@ pub(super) async fn spent(chain: Option<&Chain>, txs: &[&Tx], claims: &[Claim]) 
 }
 
 /// The hash that is in a block, and the gas it took.
-pub(super) fn mined(tx: &Tx) -> Option<(Digest, u64)> {
+fn mined(tx: &Tx) -> Option<(Digest, u64)> {
     let (TxState::Included { hash, outcome, .. } | TxState::Final { hash, outcome, .. }) = &tx.state else { return None };
     let (Outcome::Done { gas } | Outcome::Reverted { gas, .. }) = outcome;
     Some((*hash, *gas))

@@ -37,7 +37,8 @@ impl Ground {
         Self { chain, contracts, data: tempfile::tempdir().expect("a folder"), port, own: own.to_vec() }
     }
 
-    fn settings(&self) -> Vec<(&'static str, String)> {
+    /// The node's settings.
+    pub fn settings(&self) -> Vec<(&'static str, String)> {
         let mut settings = scripted_on(self.data.path());
         settings.extend([
             ("prover.backend", "mock".to_owned()),
@@ -55,7 +56,13 @@ impl Ground {
     /// Starts the node, or starts it again.
     pub fn start(&self) -> Node {
         let key = format!("0x{}", hex::encode(self.contracts.actors.submitter.key));
-        Node::start(self.port, &self.settings(), &[("HOST_PRIVATE_KEY", key), ("MILEPOST_LOG", "info,milepost_gateway=debug".to_owned())])
+        self.start_with(&[], &[("HOST_PRIVATE_KEY", key), ("MILEPOST_LOG", "info,milepost_gateway=debug".to_owned())])
+    }
+
+    /// Starts the node with further settings and these variables.
+    pub fn start_with(&self, settings: &[(&str, String)], variables: &[(&str, String)]) -> Node {
+        let all: Vec<_> = self.settings().into_iter().chain(settings.iter().cloned()).collect();
+        Node::start(self.port, &all, variables)
     }
 
     /// Funds a session of 2 USDC out of the depositor's account.

@@ -211,18 +211,14 @@ fn judge_clock(now: u64, block: u64, findings: &mut Findings) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Verdict;
+    use super::super::Verdict::{self, Failure, Ok, Skipped};
     use super::*;
 
     #[test]
     fn a_clock_behind_the_chain_must_be_set_and_an_old_block_is_looked_at() {
-        for (now, block, verdict) in [
-            (1_000, 998, Verdict::Ok),
-            (1_000, 1_010, Verdict::Ok),
-            (1_000, 1_016, Verdict::Failure),
-            (1_121, 1_000, Verdict::Warning),
-            (1_120, 1_000, Verdict::Ok),
-        ] {
+        for (now, block, verdict) in
+            [(1_000, 998, Ok), (1_000, 1_010, Ok), (1_000, 1_016, Failure), (1_121, 1_000, Verdict::Warning), (1_120, 1_000, Ok)]
+        {
             let mut findings = Findings::default();
             judge_clock(now, block, &mut findings);
             assert_eq!(findings.0[0].verdict, verdict, "now {now}, block {block}");
@@ -237,7 +233,6 @@ mod tests {
         let mut findings = Findings::default();
         report(&chain, Some(&error), &STAGES, None, None, &mut findings);
         let verdicts: Vec<_> = findings.0.iter().map(|finding| finding.verdict).collect();
-        use Verdict::{Failure, Ok, Skipped};
         assert_eq!(verdicts, [Ok, Ok, Failure, Skipped, Skipped, Skipped]);
         assert_eq!(findings.0[2].code, Some("MP-S-003"));
     }
