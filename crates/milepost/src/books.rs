@@ -22,6 +22,10 @@ pub(crate) fn ledger(config: &Config) -> Result<LedgerDb, String> {
         #[cfg(feature = "rocksdb")]
         StoreKind::Rocksdb => {
             let path = config.node.data.join("ledger");
+            // RocksDB would make the folder for its own log.
+            if !exists(config) {
+                return Err(format!("{}: there is no database (node.data)", path.display()));
+            }
             LedgerDb::open_rocks_read_only(&path).map_err(|error| format!("{}: {error}", path.display()))
         }
         #[cfg(not(feature = "rocksdb"))]
