@@ -50,19 +50,16 @@ pub(crate) async fn reconcile(config: &Config, output: Output) -> Result<ExitCod
     output.show(
         || &report,
         || {
-            let mut text = String::new();
+            let mut lines = Vec::new();
             for job in &report.jobs {
-                text += &format!("job {:<12} {:?}: {}\n", job.account, job.verdict, job.positions);
+                lines.push(format!("job {:<12} {:?}: {}", job.account, job.verdict, job.positions));
                 for finding in &job.findings {
-                    text += &format!("  [{}] {} {}\n", if finding.drift { "DRIFT" } else { "ok" }, finding.position, finding.text);
+                    lines.push(format!("  [{}] {} {}", if finding.drift { "DRIFT" } else { "ok" }, finding.position, finding.text));
                 }
             }
-            text + &format!(
-                "{:?}: {} accounts{}",
-                report.verdict,
-                report.jobs.len(),
-                if report.with_chain { "" } else { "; no chain was asked" }
-            )
+            let asked = if report.with_chain { "" } else { "; no chain was asked" };
+            lines.push(format!("{:?}: {} accounts{asked}", report.verdict, report.jobs.len()));
+            lines.join("\n")
         },
     )?;
     Ok(ExitCode::from(report.exit_code()))

@@ -17,12 +17,7 @@ pub(crate) enum Output {
 impl Output {
     /// As the flags say, else by what standard output is.
     pub(crate) fn choose(json: bool, table: bool) -> Self {
-        match (json, table) {
-            (true, _) => Self::Json,
-            (false, true) => Self::Table,
-            (false, false) if std::io::stdout().is_terminal() => Self::Table,
-            (false, false) => Self::Json,
-        }
+        if !json && (table || std::io::stdout().is_terminal()) { Self::Table } else { Self::Json }
     }
 
     /// Prints one of both forms.

@@ -225,7 +225,7 @@ async fn an_operator_takes_a_host_from_its_keys_to_its_money() {
     let amount = |name: &str| line["profit"][name].as_str().expect("an amount").parse::<f64>().expect("a number");
     let expected_gas = wei.to_string().parse::<f64>().expect("a number") / 1e18 * 3000.0;
     assert!((amount("earned") - 0.234).abs() < 1e-9 && (amount("gas") - expected_gas).abs() < 1e-5, "{line:#}");
-    assert!((amount("profit") - (amount("earned") - amount("gas") - amount("proving"))).abs() < 3e-6, "{line:#}");
+    assert!((amount("left") - (amount("earned") - amount("gas") - amount("proving"))).abs() < 3e-6, "{line:#}");
     let claims = desk.ok(&["claims", "--all"]);
     let claimed: u64 = claims
         .as_array()

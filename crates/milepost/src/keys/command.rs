@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use milepost_statement::Address;
 use serde_json::json;
 
 use super::keystore::{Cost, Keystore};
 use super::{SecretKey, Source, configured, in_file, open_file, passphrase, read, source, submitter};
 use crate::cli::{ImportArgs, KeysCommand, NewKeyArgs, ShowKeyArgs};
-use crate::config::Config;
+use crate::config::{Config, Keys};
 use crate::output::Output;
 
 /// Runs a `keys` command. `config` is read only by those that need it. The error is one sentence that says what to do.
@@ -66,19 +67,13 @@ fn told(key: &SecretKey, out: &Path, done: &str, output: Output) -> Result<(), S
 }
 
 fn show(args: &ShowKeyArgs, config: impl FnOnce() -> Result<Config, String>, output: Output) -> Result<(), String> {
-    let (source, passphrase_file, keys) = match &args.keystore {
-        Some(path) => (Source::Keystore(path.clone()), args.passphrase_file.clone(), None),
-        None => {
-            let keys = config()?.keys;
-            (source(&keys)?, args.passphrase_file.clone().or_else(|| keys.passphrase_file.clone()), Some(keys))
-        }
+    let keys = if let Some(path) = &args.keystore { Keys { keystore: Some(path.clone()), ..Keys::default() } } else { config()?.keys };
+    let source = source(&keys)?;
+    let (address, verified, protection) = if let Source::Keystore(path) = &source {
+        keystore(path, args.passphrase_file.as_ref().or(keys.passphrase_file.as_ref()), args.unlock)?
+    } else {
+        (configured(&keys)?.address(), true, "not encrypted".to_owned())
     };
-    let shown = match (&source, keys) {
-        (Source::Keystore(path), _) => keystore(path, passphrase_file, args.unlock)?,
-        (_, Some(keys)) => (configured(&keys)?.address(), true, "not encrypted".to_owned()),
-        (_, None) => return Err("no key is named".to_owned()),
-    };
-    let (address, verified, protection) = shown;
     output.show(
         || json!({ "address": address, "verified": verified, "source": source.to_string(), "protection": protection }),
         || {
@@ -88,13 +83,14 @@ fn show(args: &ShowKeyArgs, config: impl FnOnce() -> Result<Config, String>, out
     )
 }
 
-fn keystore(path: &Path, passphrase_file: Option<PathBuf>, unlock: bool) -> Result<(milepost_statement::Address, bool, String), String> {
+/// Address, whether it was made sure of, and protection.
+fn keystore(path: &Path, passphrase_file: Option<&PathBuf>, unlock: bool) -> Result<(Address, bool, String), String> {
     let file = read(path)?;
     let named = file.address().map_err(|why| in_file(path, &why))?;
     match named {
         Some(address) if !unlock => Ok((address, false, file.kdf())),
         _ => {
-            let passphrase = passphrase::existing(passphrase_file.as_deref(), path)?;
+            let passphrase = passphrase::existing(passphrase_file.map(PathBuf::as_path), path)?;
             let key = file.decrypt(&passphrase).map_err(|why| in_file(path, &why))?;
             Ok((key.address(), true, file.kdf()))
         }

@@ -36,17 +36,14 @@ struct Line {
 pub(crate) fn run(config: &Config, job: Option<u64>, all: bool, output: Output) -> Result<(), String> {
     let db = books::ledger(config)?;
     let fault = |error: milepost_ledger_db::Error| error.to_string();
-    let jobs: Vec<JobId> = match job {
-        Some(job) => {
-            let known = db.account(AccountId::Job(JobId(job))).map_err(fault)?;
-            known.ok_or_else(|| format!("no session was opened for job {job} on this node"))?;
-            vec![JobId(job)]
-        }
-        None => {
-            let records = db.accounts().map_err(fault)?;
-            let listed = records.iter().filter(|record| all || !matches!(record.phase, Phase::Paid(_)));
-            listed.filter_map(|record| record.id.job()).collect()
-        }
+    let jobs: Vec<JobId> = if let Some(job) = job {
+        let known = db.account(AccountId::Job(JobId(job))).map_err(fault)?;
+        known.ok_or_else(|| format!("no session was opened for job {job} on this node"))?;
+        vec![JobId(job)]
+    } else {
+        let records = db.accounts().map_err(fault)?;
+        let listed = records.iter().filter(|record| all || !matches!(record.phase, Phase::Paid(_)));
+        listed.filter_map(|record| record.id.job()).collect()
     };
     let txs = db.txs().map_err(fault)?;
     let mut lines = Vec::new();

@@ -78,15 +78,12 @@ pub(crate) async fn show(config: &Config, output: Output) -> Result<(), String> 
     for record in &records {
         let Some(terms) = &record.terms else { continue };
         let Some(line) = lines.get_mut(&terms.token) else { continue };
-        match &record.phase {
-            Phase::Paid(payout) => {
-                line.paid_jobs += 1;
-                line.paid.0 = line.paid.0.saturating_add(payout.host.0);
-            }
-            _ => {
-                let tokens = record.positions.finalized - milepost_statement::TokenSeq::ZERO;
-                line.claimed.0 = line.claimed.0.saturating_add(terms.payout(tokens).map_or(0, |payout| payout.host.0));
-            }
+        if let Phase::Paid(payout) = &record.phase {
+            line.paid_jobs += 1;
+            line.paid.0 = line.paid.0.saturating_add(payout.host.0);
+        } else {
+            let tokens = record.positions.finalized - milepost_statement::TokenSeq::ZERO;
+            line.claimed.0 = line.claimed.0.saturating_add(terms.payout(tokens).map_or(0, |payout| payout.host.0));
         }
     }
     for risk in at_risk(records.iter(), now(Some(&chain)).await) {

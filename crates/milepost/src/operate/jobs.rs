@@ -71,8 +71,8 @@ struct Listed {
     /// The chain's time, or this machine's where the chain does not answer.
     now: UnixSeconds,
     jobs: Vec<Line>,
-    /// Jobs that are paid and not listed.
-    paid_not_listed: usize,
+    /// Jobs that are paid and left out.
+    paid_left_out: usize,
     /// Unclaimed value of all jobs, by payment token.
     at_risk: Vec<AtRisk>,
 }
@@ -99,7 +99,7 @@ pub(crate) async fn run(config: &Config, all: bool, output: Output) -> Result<()
     for record in &listed {
         lines.push(line(&db, &mut prices, record, &txs, &tokens, &config.costs, now).await?);
     }
-    let found = Listed { now, paid_not_listed: jobs.len() - listed.len(), at_risk: at_risk(jobs.iter().copied(), now), jobs: lines };
+    let found = Listed { now, paid_left_out: jobs.len() - listed.len(), at_risk: at_risk(jobs.iter().copied(), now), jobs: lines };
     output.show(|| &found, || text(&found, &tokens))
 }
 
@@ -196,7 +196,7 @@ fn text(found: &Listed, tokens: &Tokens) -> String {
         let earned = line.paid.map_or_else(|| "-".to_owned(), |paid| amount(paid.host));
         let about = if line.spent.gas_exact { "" } else { "≤ " };
         let gas = format!("{about}{}", money(line.spent.gas_wei, Some(18)));
-        let profit = line.profit.as_ref().map_or_else(|| "-".to_owned(), |profit| profit.profit.clone());
+        let profit = line.profit.as_ref().map_or_else(|| "-".to_owned(), |profit| profit.left.clone());
         let lost = if p.written_off > TokenCount::ZERO { format!(" W {}", p.written_off) } else { String::new() };
         [
             line.job.to_string(),
@@ -212,15 +212,15 @@ fn text(found: &Listed, tokens: &Tokens) -> String {
         ]
     });
     let columns = ["JOB", "PHASE", "M/S/P/U/L/F/Z", "CLAIM", "AT RISK", "LEFT", "EARNED", "GAS", "PROVING", "PROFIT"];
-    let mut text = table(columns, rows);
+    let mut lines = vec![table(columns, rows)];
     for line in found.jobs.iter().filter(|line| line.halted.is_some()) {
-        text += &format!("\njob {} waits for you: {}; milepost why {}", line.job, line.halted.as_deref().unwrap_or_default(), line.job);
+        lines.push(format!("job {} waits for you: {}; milepost why {}", line.job, line.halted.as_deref().unwrap_or_default(), line.job));
     }
     for risk in &found.at_risk {
-        text += &format!("\nat risk: {}, the nearest deadline in {}", tokens.show(risk.amount.0, risk.token), span(risk.seconds_left));
+        lines.push(format!("at risk: {}, the nearest deadline in {}", tokens.show(risk.amount.0, risk.token), span(risk.seconds_left)));
     }
-    if found.paid_not_listed > 0 {
-        text += &format!("\n{} paid jobs are not listed (--all lists them)", found.paid_not_listed);
+    if found.paid_left_out > 0 {
+        lines.push(format!("{} paid jobs are left out (--all lists them)", found.paid_left_out));
     }
-    text
+    lines.join("\n")
 }

@@ -40,7 +40,8 @@ pub(super) struct Profit {
     pub(super) earned: String,
     pub(super) gas: String,
     pub(super) proving: String,
-    pub(super) profit: String,
+    /// What is left; negative for a loss.
+    pub(super) left: String,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
@@ -100,9 +101,9 @@ pub(super) fn profit(terms: &Terms, decimals: Option<u8>, payout: &Payout, spent
     let earned = worth(payout.host.0, decimals?, price?.0)?;
     let gas = worth(spent.gas_wei, COIN_DECIMALS, costs.coin?.0)?;
     let proving = seconds_worth(spent.proving_seconds, costs.proving_per_second?.0)?;
-    let profit = earned.checked_sub(gas)?.checked_sub(proving)?;
+    let left = earned.checked_sub(gas)?.checked_sub(proving)?;
     let shown = |amount| currency(amount, DIGITS);
-    Some(Profit { earned: shown(earned), gas: shown(gas), proving: shown(proving), profit: shown(profit) })
+    Some(Profit { earned: shown(earned), gas: shown(gas), proving: shown(proving), left: shown(left) })
 }
 
 /// `amount / 10^decimals × price`, in 10^-12 of the currency.
@@ -169,7 +170,7 @@ mod tests {
         let spent = Spent { gas_wei: 10_000_000_000_000, gas_exact: true, proving_seconds: 33.5, ..Spent::default() };
         let left = profit(&terms, Some(6), &payout, &spent, &costs(usdc)).expect("a profit");
         assert_eq!((left.earned.as_str(), left.gas.as_str(), left.proving.as_str()), ("0.360000", "0.030000", "0.003350"));
-        assert_eq!(left.profit, "0.326650");
+        assert_eq!(left.left, "0.326650");
     }
 
     #[test]
@@ -178,7 +179,7 @@ mod tests {
         let payout = Payout { tokens: TokenCount(1), host: TokenAmount(10), ..Payout::default() };
         let spent = Spent { gas_wei: 1_000_000_000_000_000, ..Spent::default() };
         let left = profit(&terms, Some(18), &payout, &spent, &costs(Address::ZERO)).expect("a profit");
-        assert_eq!((left.gas.as_str(), left.profit.as_str()), ("3.000000", "-3.000000"));
+        assert_eq!((left.gas.as_str(), left.left.as_str()), ("3.000000", "-3.000000"));
     }
 
     #[test]

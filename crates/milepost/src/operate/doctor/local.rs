@@ -181,7 +181,7 @@ pub(super) fn disk(config: &Config, findings: &mut Findings) {
     let there = wanted.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
     match nix::sys::statvfs::statvfs(there) {
         Ok(disk) => {
-            let free = u64::from(disk.fragment_size()).saturating_mul(disk.blocks_available());
+            let free = disk.fragment_size().saturating_mul(disk.blocks_available());
             judge_disk(&there.display().to_string(), free, findings);
         }
         Err(error) => findings.failure("disk", format!("{}: {error}", there.display()), "set node.data to a folder on a disk"),

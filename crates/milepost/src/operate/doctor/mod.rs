@@ -137,21 +137,19 @@ fn text(findings: &Findings) -> String {
         };
         [mark.to_owned(), finding.check.to_owned(), finding.found.clone()]
     });
-    let mut text = table(["", "CHECK", "FOUND"], rows);
+    let mut lines = vec![table(["", "CHECK", "FOUND"], rows)];
     for finding in &findings.0 {
-        if let Some(advice) = &finding.advice {
-            text += &format!("\n{}: {advice}", finding.check);
-        }
+        lines.extend(finding.advice.as_ref().map(|advice| format!("{}: {advice}", finding.check)));
     }
     let count = |verdict| findings.0.iter().filter(|finding| finding.verdict == verdict).count();
-    text += &format!(
-        "\n{} ok, {} to mend, {} to look at, {} not looked at",
+    lines.push(format!(
+        "{} ok, {} to mend, {} to look at, {} not looked at",
         count(Verdict::Ok),
         count(Verdict::Failure),
         count(Verdict::Warning),
         count(Verdict::Skipped)
-    );
-    text
+    ));
+    lines.join("\n")
 }
 
 #[cfg(test)]

@@ -25,18 +25,15 @@ pub(super) async fn check(config: &Config, expected: Option<&str>, findings: &mu
     let holder = books::running(config);
     let address = reachable(config.node.listen);
     let ready: Option<Ready> = page(address, "/ready").await;
-    let (ready, version) = match (ready, page::<BuildInfo>(address, "/v1/version").await) {
-        (Some(ready), Some(version)) => (ready, version),
-        _ => {
-            return match holder {
-                Some(pid) => findings.failure(
-                    "node",
-                    format!("process {pid} has the database open, and nothing answers at {address}"),
-                    "look at its log; node.listen may differ from the one it was started with",
-                ),
-                None => findings.skipped("node", format!("none runs here ({address} does not answer)")),
-            };
-        }
+    let (Some(ready), Some(version)) = (ready, page::<BuildInfo>(address, "/v1/version").await) else {
+        return match holder {
+            Some(pid) => findings.failure(
+                "node",
+                format!("process {pid} has the database open, and nothing answers at {address}"),
+                "look at its log; node.listen may differ from the one it was started with",
+            ),
+            None => findings.skipped("node", format!("none runs here ({address} does not answer)")),
+        };
     };
     let here = build_info().commit;
     match expected.map(|expected| same_commit(expected, &version.commit)) {
