@@ -15,6 +15,7 @@ mod operate;
 mod output;
 mod send;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -100,6 +101,7 @@ fn looked(outcome: Result<ExitCode, String>) -> ExitCode {
 }
 
 fn failed(message: &str) -> ExitCode {
-    eprintln!("milepost: {message}");
+    // Where nobody can be told, the exit code still tells.
+    let _ = writeln!(std::io::stderr(), "milepost: {message}");
     ExitCode::FAILURE
 }

@@ -183,7 +183,7 @@ async fn an_operator_takes_a_host_from_its_keys_to_its_money() {
 
     // The node opens the keystore by itself. A job runs.
     let settings = [("keys.keystore", own_file.clone()), ("keys.passphrase_file", pass.clone())];
-    let node = ground.start_with(&settings, &[("MILEPOST_LOG", "trace".to_owned())]);
+    let node = ground.start_as(&settings, &[("MILEPOST_LOG", "trace".to_owned())]);
     let files = tempfile::tempdir().expect("a folder");
     let mut session = ground.open(&files.path().join("session.json")).await;
     session.authenticate(None).await.expect("authenticated");
@@ -345,14 +345,14 @@ async fn the_key_of_a_running_node_signs_nothing_else() {
     let ground = Ground::new(&[]).await;
     let desk = Desk::new(&ground.settings());
     let host = format!("0x{}", hex::encode(ground.contracts.actors.host.key));
-    let node = ground.start_with(&[], &[("HOST_PRIVATE_KEY", host.clone())]);
+    let node = ground.start_as(&[], &[("HOST_PRIVATE_KEY", host.clone())]);
     let withdraw = || desk.run_with(&["earnings", "withdraw"], &[("HOST_PRIVATE_KEY", &host)]);
     let ended = withdraw();
     assert_eq!(ended.code, 1);
     assert!(ended.err.contains("signs with"), "{}", said(&ended.err));
     let report = desk.run_with(&["doctor"], &[("HOST_PRIVATE_KEY", &host)]).out;
     assert_eq!(finding(&report, "key's power")["verdict"], "warning", "{report:#}");
-    node.terminate();
+    node.terminate(std::time::Duration::from_secs(60));
     let ended = withdraw();
     assert!(said(&ended.err).contains("nothing to withdraw"), "{}", said(&ended.err));
 }

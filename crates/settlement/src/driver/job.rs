@@ -4,7 +4,7 @@ use alloy::primitives::{Bytes, U256};
 use alloy::sol_types::{SolCall as _, SolValue as _};
 use milepost_ledger::{
     AccountId, AccountRecord, ChainStatus, ChainView, Claim, ClaimState, Event, JobId, Phase, ProofMeta, Purpose, RevertClass, SessionEnd,
-    Step, Terms, WaitFor,
+    Step, Terms, UnixSeconds, WaitFor,
 };
 
 use super::Driver;
@@ -16,6 +16,14 @@ use crate::submitter::{Expect, Submission};
 
 /// Steps of one job in one look: see the close, plan a claim, begin to prove it. More would be a planner that goes in circles.
 const MAX_STEPS: usize = 8;
+
+/// What a look at a job sees of the chain.
+struct Look<'a> {
+    view: ChainView,
+    /// When the session that the chain has now was funded.
+    funded: UnixSeconds,
+    head: &'a Head,
+}
 
 /// Whether to go on with the same job in the same look.
 enum Go {
@@ -34,13 +42,14 @@ impl Driver {
         if is_anothers(&record, &terms) {
             return self.another_job(job, &record).await;
         }
+        let look = Look { view, funded: terms.started, head };
         for _ in 0..MAX_STEPS {
             let Some(planned) = self.books.plan(job, view, self.config.plan()).await? else {
                 self.forget(job);
                 return Ok(());
             };
             self.set_alarms(job, &planned.record, &view);
-            match self.step(job, &planned, &view).await? {
+            match self.step(job, &planned, &look).await? {
                 Go::Again => {}
                 Go::Enough => return Ok(()),
             }
@@ -50,12 +59,12 @@ impl Driver {
         Ok(())
     }
 
-    async fn step(&mut self, job: JobId, planned: &Planned, view: &ChainView) -> Result<Go, Error> {
+    async fn step(&mut self, job: JobId, planned: &Planned, look: &Look<'_>) -> Result<Go, Error> {
         let record = &planned.record;
         let at = self.clock.now();
         match &planned.step {
             Step::Wait(WaitFor::Claim) => match &planned.claim {
-                Some(claim) => return self.advance(claim, record, view).await,
+                Some(claim) => return self.advance(claim, record, look).await,
                 // Landed, and not final yet: the submitter's next look tells.
                 None => {
                     self.dirty.insert(job);
@@ -144,7 +153,7 @@ impl Driver {
     }
 
     /// Brings an unresolved claim on its way.
-    async fn advance(&mut self, claim: &Claim, record: &AccountRecord, view: &ChainView) -> Result<Go, Error> {
+    async fn advance(&mut self, claim: &Claim, record: &AccountRecord, look: &Look<'_>) -> Result<Go, Error> {
         let job = claim.id.job;
         match (&claim.state, &claim.proof) {
             (ClaimState::Planned | ClaimState::Proving, _) => {
@@ -155,8 +164,14 @@ impl Driver {
                 let Some(terms) = &record.terms else { return Ok(Go::Enough) };
                 // Proving may begin before the rate cap allows the claim; sending may not.
                 let allowed_at = terms.rate_allows_at(claim.statement.end() - milepost_ledger::TokenSeq::ZERO);
-                if view.time < allowed_at {
+                if look.view.time < allowed_at {
                     self.alarm(job, allowed_at);
+                    return Ok(Go::Enough);
+                }
+                // What is signed can be sent again by anybody: were the funding reorganised away, it would reach whatever session
+                // has the number then.
+                if record.final_block.is_none() && !self.chain.is_funding_final(job, look.funded, look.head).await? {
+                    self.dirty.insert(job);
                     return Ok(Go::Enough);
                 }
                 let data = claim_call(claim, proof, record);
@@ -206,7 +221,7 @@ impl Driver {
     fn set_alarms(&mut self, job: JobId, record: &AccountRecord, view: &ChainView) {
         let Some(terms) = &record.terms else { return };
         self.deadlines.extend(record.deadline().map(|deadline| (job, deadline)));
-        let before = |time: milepost_ledger::UnixSeconds| milepost_ledger::UnixSeconds(time.0.saturating_sub(self.config.claim_seconds));
+        let before = |time: UnixSeconds| UnixSeconds(time.0.saturating_sub(self.config.claim_seconds));
         let mut times = Vec::new();
         match view.status {
             ChainStatus::Active if record.phase == Phase::Open => {
