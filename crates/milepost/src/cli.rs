@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use milepost_statement::Address;
 
 use crate::build_info::version_line;
 
@@ -28,6 +29,9 @@ pub(crate) struct Common {
     /// One JSON object a line instead of text: logs on standard error, results on standard output.
     #[arg(long, global = true)]
     pub(crate) json: bool,
+    /// Tables on standard output even where it is no terminal (JSON is the default there).
+    #[arg(long, global = true, conflicts_with = "json")]
+    pub(crate) table: bool,
 }
 
 #[derive(Subcommand)]
@@ -39,19 +43,52 @@ pub(crate) enum Command {
     /// The paying client.
     #[command(subcommand)]
     Client(Box<ClientCommand>),
-    /// Why money does or does not move for a job, question by question.
+    /// Why money does or does not move for a job, question by question. Exit code: 0 nothing stands in its way, 1 something does;
+    /// 69 could not look.
     Why {
         /// The job's number.
         job: u64,
     },
-    /// Explain every position of every job. Exit code: 0 clean, 1 drift, 2 explained loss, 3 pending.
+    /// Explain every position of every job. Exit code: 0 clean, 1 drift, 2 explained loss, 3 pending; 69 could not look.
     Reconcile,
+    /// Whether this host can earn, and what to mend. Exit code: 0 nothing, 1 something to mend, 3 something to look at.
+    Doctor(DoctorArgs),
+    /// Jobs: where their tokens stand, what is at risk and for how long, what is left after gas and proving.
+    Jobs {
+        /// Paid ones too.
+        #[arg(long)]
+        all: bool,
+    },
+    /// Claims and the transactions that carry them, of all jobs that are not paid.
+    Claims {
+        /// Of this job only.
+        #[arg(long)]
+        job: Option<u64>,
+        /// Of paid jobs too.
+        #[arg(long)]
+        all: bool,
+    },
+    /// What the host earned and can withdraw.
+    Earnings {
+        #[command(subcommand)]
+        command: Option<EarningsCommand>,
+    },
+    /// Keys: encrypted keystores, and which keys may claim for the host.
+    #[command(subcommand)]
+    Keys(KeysCommand),
     /// Recompute a demo's report from the client's capture, the chain and the receipts.
     #[command(hide = true)]
     CheckDemo {
         /// `report.json` of the demo.
         report: PathBuf,
     },
+}
+
+impl Command {
+    /// Whether its log is what one reads of it.
+    pub(crate) fn is_service(&self) -> bool {
+        matches!(self, Self::Serve | Self::Dev(_) | Self::Client(_))
+    }
 }
 
 #[derive(Args)]
@@ -72,6 +109,119 @@ pub(crate) enum ClientCommand {
     Chat(ChatArgs),
     /// End the session: ask the host to claim, or request the close on chain if it does not answer.
     Close(CloseArgs),
+}
+
+#[derive(Args)]
+pub(crate) struct DoctorArgs {
+    /// The commit that should run: this program's, and that of a node that runs here. A prefix of at least seven digits will do.
+    #[arg(long)]
+    pub(crate) expect_commit: Option<String>,
+    /// Ask the prover for its greeting only; a proof takes about half a minute.
+    #[arg(long)]
+    pub(crate) no_proof: bool,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum EarningsCommand {
+    /// Withdraw to the payout address in the registry, by the host's own key.
+    Withdraw(WithdrawArgs),
+}
+
+#[derive(Args)]
+pub(crate) struct WithdrawArgs {
+    /// Payment token's address; zero for the chain's coin. By default every token that the host has something of.
+    #[arg(long)]
+    pub(crate) token: Option<Address>,
+    /// Amount in the token's smallest unit; by default all.
+    #[arg(long)]
+    pub(crate) amount: Option<u128>,
+    #[command(flatten)]
+    pub(crate) host: HostKeyArgs,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum KeysCommand {
+    /// Make a new key in an encrypted keystore.
+    New(NewKeyArgs),
+    /// Put an existing key into an encrypted keystore: from --key-file, else from HOST_PRIVATE_KEY, else from the terminal.
+    Import(ImportArgs),
+    /// Address and protection of a keystore, or of the configured key. Never the key.
+    Show(ShowKeyArgs),
+    /// Which keys may claim for the host, as the registry on chain has it. Changing it takes the host's own key.
+    #[command(subcommand)]
+    Submitter(SubmitterCommand),
+}
+
+#[derive(Args)]
+pub(crate) struct NewKeyArgs {
+    /// The keystore to write; it must not exist.
+    #[arg(long)]
+    pub(crate) out: PathBuf,
+    /// File with the passphrase (mode 600); else MILEPOST_PASSPHRASE, else the terminal.
+    #[arg(long)]
+    pub(crate) passphrase_file: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct ImportArgs {
+    /// The keystore to write; it must not exist.
+    #[arg(long)]
+    pub(crate) out: PathBuf,
+    /// File with the private key in hexadecimal (mode 600).
+    #[arg(long)]
+    pub(crate) key_file: Option<PathBuf>,
+    /// File with the passphrase (mode 600); else MILEPOST_PASSPHRASE, else the terminal.
+    #[arg(long)]
+    pub(crate) passphrase_file: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct ShowKeyArgs {
+    /// A keystore; by default the configured key.
+    pub(crate) keystore: Option<PathBuf>,
+    /// Open it, and make sure that it holds the key of the address that it names.
+    #[arg(long)]
+    pub(crate) unlock: bool,
+    /// File with the passphrase (mode 600); else MILEPOST_PASSPHRASE, else the terminal.
+    #[arg(long)]
+    pub(crate) passphrase_file: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum SubmitterCommand {
+    /// Let a key claim, close and finalize for the host. It can never withdraw.
+    Add {
+        /// The key's address.
+        key: Address,
+        #[command(flatten)]
+        host: HostKeyArgs,
+    },
+    /// Take that right back at once.
+    Remove {
+        /// The key's address.
+        key: Address,
+        /// Even if this box still needs the key.
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        host: HostKeyArgs,
+    },
+    /// The host's submitter keys.
+    List,
+}
+
+/// The host's own key, opened for one command. Without any of these the configured key is taken for it.
+#[derive(Args)]
+pub(crate) struct HostKeyArgs {
+    /// The host's encrypted keystore.
+    #[arg(long)]
+    pub(crate) keystore: Option<PathBuf>,
+    /// File with its passphrase (mode 600); else MILEPOST_PASSPHRASE, else the terminal.
+    #[arg(long, requires = "keystore")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+    /// File with the host's private key in hexadecimal (mode 600); a keystore is safer.
+    #[arg(long, conflicts_with = "keystore")]
+    pub(crate) key_file: Option<PathBuf>,
 }
 
 #[derive(Args)]

@@ -1,5 +1,6 @@
 //! Milepost: a host node for paid, provable LLM inference. The program is thin: command line, configuration, wiring.
 
+mod books;
 mod build_info;
 mod check;
 mod cli;
@@ -8,18 +9,36 @@ mod config;
 mod dev;
 mod host;
 mod inspect;
+mod keys;
 mod logs;
+mod operate;
+mod output;
+mod send;
 
 use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use cli::{Cli, Command};
+use cli::{Cli, Command, EarningsCommand};
+use config::Config;
+use output::Output;
+
+/// A command line that cannot be read. Not clap's 2, which `reconcile` gives another meaning.
+const USAGE: u8 = 64;
+/// `why` and `reconcile` could not look: no verdict, and none of their own exit codes.
+const CANNOT_LOOK: u8 = 69;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    logs::init(cli.common.json);
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version come this way too, on standard output. Where nobody listens any more there is nobody to tell.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    logs::init(cli.common.json, cli.command.is_service());
     milepost_settlement::install_tls();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -30,25 +49,55 @@ fn main() -> ExitCode {
 
 async fn run(cli: Cli) -> ExitCode {
     let common = cli.common;
-    let configured = || config::load(common.config.as_deref(), std::env::vars(), &common.set);
+    let output = Output::choose(common.json, common.table);
+    let loaded = || config::load(common.config.as_deref(), std::env::vars(), &common.set).map_err(|error| error.to_string());
+    let configured = || loaded().map(|(config, _)| config);
+    let done = |outcome: Result<(), String>| outcome.map(|()| ExitCode::SUCCESS);
     let outcome: Result<ExitCode, String> = match cli.command {
-        Command::Serve => match configured() {
-            Ok((config, warnings)) => host::serve(config, warnings).await.map(|()| ExitCode::SUCCESS).map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
+        Command::Serve => match loaded() {
+            Ok((config, warnings)) => done(host::serve(config, warnings).await.map_err(|error| error.to_string())),
+            Err(error) => Err(error),
         },
         Command::Dev(args) => dev::run(&args).await.map_err(|error| error.to_string()),
-        Command::Client(command) => client::run(*command, common.json).await.map(|()| ExitCode::SUCCESS),
-        Command::Why { job } => match configured() {
-            Ok((config, _)) => inspect::why(&config, job, common.json).await,
-            Err(error) => Err(error.to_string()),
-        },
-        Command::Reconcile => match configured() {
-            Ok((config, _)) => inspect::reconcile(&config, common.json).await,
-            Err(error) => Err(error.to_string()),
-        },
+        Command::Client(command) => done(client::run(*command, common.json).await),
+        Command::Why { job } => return looked(with(configured(), async |config| inspect::why(&config, job, output).await).await),
+        Command::Reconcile => return looked(with(configured(), async |config| inspect::reconcile(&config, output).await).await),
+        Command::Doctor(args) => operate::doctor::run(loaded(), &args, output).await,
+        Command::Jobs { all } => done(with(configured(), async |config| operate::jobs::run(&config, all, output).await).await),
+        Command::Claims { job, all } => done(configured().and_then(|config| operate::claims::run(&config, job, all, output))),
+        Command::Earnings { command } => {
+            let show = async |config: Config| match &command {
+                None => operate::earnings::show(&config, output).await,
+                Some(EarningsCommand::Withdraw(args)) => operate::earnings::withdraw(&config, args, output).await,
+            };
+            done(with(warned(loaded()), show).await)
+        }
+        Command::Keys(command) => done(keys::command::run(command, || warned(loaded()), output).await),
         Command::CheckDemo { report } => Ok(check::check(&report).await.exit_code()),
     };
     outcome.unwrap_or_else(|message| failed(&message))
+}
+
+/// Runs with a configuration, if there is one.
+async fn with<T>(config: Result<Config, String>, run: impl AsyncFnOnce(Config) -> Result<T, String>) -> Result<T, String> {
+    run(config?).await
+}
+
+/// The configuration; its warnings go to the terminal, for commands that open a key.
+fn warned(loaded: Result<(Config, Vec<String>), String>) -> Result<Config, String> {
+    let (config, warnings) = loaded?;
+    for warning in warnings {
+        eprintln!("milepost: warning: {warning}");
+    }
+    Ok(config)
+}
+
+/// A verdict, or that there is none.
+fn looked(outcome: Result<ExitCode, String>) -> ExitCode {
+    outcome.unwrap_or_else(|message| {
+        failed(&message);
+        ExitCode::from(CANNOT_LOOK)
+    })
 }
 
 fn failed(message: &str) -> ExitCode {

@@ -44,6 +44,7 @@ mod error;
 mod key;
 mod key_lock;
 mod log_mode;
+mod next;
 mod reconcile;
 mod revert;
 mod service;
@@ -53,16 +54,17 @@ mod why;
 
 pub use books::Probe;
 pub use chain::{
-    Chain, Completed, Constants, EndpointHealth, Head, LandedClaim, OnChain, PROFILES, Preflight, Profile, profile, pushed_selectors,
-    required_functions,
+    Chain, Completed, Constants, EndpointHealth, Head, HostRecord, LandedClaim, OnChain, PROFILES, Preflight, Profile, TokenInfo, profile,
+    pushed_selectors, required_functions,
 };
 pub use clock::Clock;
 pub use config::{Endpoint, Finality, RpcUrl, SettlementConfig};
 pub use error::Error;
 pub use key::SubmitterKey;
 pub use log_mode::LogSettler;
+pub use next::next_step;
 pub use reconcile::{Finding, JobReport, Report, Verdict, reconcile};
-pub use service::{Deps, Handle, Settlement};
+pub use service::{Deps, Handle, Settlement, check_belongs};
 pub use status::{ChainState, Status, Trouble};
 pub use submitter::{Stuck, accept_nonces};
 pub use why::{Answer, why};

@@ -186,22 +186,33 @@ pub(crate) async fn asked_to_stop(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
+/// What the database of this chain and marketplace says that it belongs to.
+fn database_name(chain: &Chain, found: &Preflight) -> String {
+    format!("chain {} with first block {}, marketplace {}", chain.chain_id(), found.genesis, chain.marketplace())
+}
+
+/// Whether a database may be used on this chain: it says so, or says nothing yet. Reads only.
+pub fn check_belongs(db: &LedgerDb, chain: &Chain, found: &Preflight) -> Result<(), Error> {
+    let here = database_name(chain, found);
+    match db.meta(BELONGS_TO).map_err(crate::books::error)? {
+        Some(recorded) if recorded != here.as_bytes() => {
+            Err(Error::AnotherChain { recorded: String::from_utf8_lossy(&recorded).into_owned(), found: here })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The preflight, and whether the database belongs to this chain.
 async fn check(chain: &Chain, books: &Books, host: Address, key: Address, kind: ProofKind) -> Result<Preflight, Error> {
     let found = chain.preflight(host, key).await?;
     if kind == ProofKind::Mock && !found.constants.test_deployment {
         return Err(Error::MockProofs { contract: chain.marketplace() });
     }
-    let here = format!("chain {} with first block {}, marketplace {}", chain.chain_id(), found.genesis, chain.marketplace());
+    let here = database_name(chain, &found);
+    check_belongs(&books.db, chain, &found)?;
     let mut blobs: Vec<_> = first_sight(chain, books, key).await?.into_iter().collect();
-    match books.db.meta(BELONGS_TO).map_err(crate::books::error)? {
-        Some(recorded) if recorded == here.as_bytes() => {}
-        Some(recorded) => {
-            return Err(Error::AnotherChain { recorded: String::from_utf8_lossy(&recorded).into_owned(), found: here });
-        }
-        None => {
-            blobs.push(Blob::Meta { name: BELONGS_TO.to_owned(), bytes: here.into_bytes() });
-        }
+    if books.db.meta(BELONGS_TO).map_err(crate::books::error)?.is_none() {
+        blobs.push(Blob::Meta { name: BELONGS_TO.to_owned(), bytes: here.into_bytes() });
     }
     if !blobs.is_empty() {
         books.record_with("belongs", Vec::new(), blobs).await?;

@@ -31,10 +31,15 @@ pub(crate) enum Error {
         "keys.submitter must not stand in a file that is also a configuration: put it into a file of its own (keys.submitter_file) or into HOST_PRIVATE_KEY"
     )]
     SecretInFile,
+    /// A secret on the command line, which every process on the machine can read.
+    #[error("keys.submitter must not stand on the command line, which every process on the machine can read: use keys.keystore")]
+    SecretOnCommandLine,
 }
 
 /// Variables of ours that are not settings.
-const NOT_SETTINGS: &[&str] = &["MILEPOST_CACHE", "MILEPOST_LOG", "MILEPOST_CONFIG", "MILEPOST_MODEL"];
+const NOT_SETTINGS: &[&str] = &["MILEPOST_CACHE", "MILEPOST_LOG", "MILEPOST_CONFIG", "MILEPOST_MODEL", "MILEPOST_PASSPHRASE"];
+/// What the one secret among the settings is named.
+const SECRET: &str = "keys.submitter";
 
 /// Reads the configuration. `vars` is the environment; `overrides` are `section.key=value` pairs from flags.
 pub(crate) fn load(
@@ -42,13 +47,16 @@ pub(crate) fn load(
     vars: impl Iterator<Item = (String, String)>,
     overrides: &[(String, String)],
 ) -> Result<(Config, Vec<String>), Error> {
+    if overrides.iter().any(|(key, _)| key == SECRET) {
+        return Err(Error::SecretOnCommandLine);
+    }
     let mut figment = Figment::new();
     if let Some(file) = file {
         if !file.is_file() {
             return Err(Error::NoFile(file.to_owned()));
         }
         let toml = Figment::from(Toml::file_exact(file));
-        if toml.find_value("keys.submitter").is_ok() {
+        if toml.find_value(SECRET).is_ok() {
             return Err(Error::SecretInFile);
         }
         figment = figment.merge(toml);
@@ -59,8 +67,8 @@ pub(crate) fn load(
     for (name, value) in vars {
         if let Some((_, key)) = ALIASES.iter().find(|(alias, _)| *alias == name) {
             match *key {
-                Some("keys.submitter") => {
-                    warnings.push("HOST_PRIVATE_KEY is read from the environment: a key file (keys.submitter_file) is safer".to_owned());
+                Some(SECRET) => {
+                    warnings.push(bare_key(&name));
                     submitter = Some(Secret::from(value));
                 }
                 Some("node.listen") => aliased.push(("node.listen".to_owned(), format!("127.0.0.1:{value}"))),
@@ -77,7 +85,14 @@ pub(crate) fn load(
                     hint: "settings are named MILEPOST_SECTION__KEY, as in MILEPOST_NODE__LISTEN".to_owned(),
                 });
             };
-            own.push((format!("{}.{}", section.to_lowercase(), key.to_lowercase()), value));
+            let key = format!("{}.{}", section.to_lowercase(), key.to_lowercase());
+            if key == SECRET {
+                // Never through the general reader, whose errors quote values.
+                warnings.push(bare_key(&name));
+                submitter = Some(Secret::from(value));
+            } else {
+                own.push((key, value));
+            }
         }
     }
     for (key, value) in aliased.iter().chain(&own).chain(overrides) {
@@ -88,6 +103,12 @@ pub(crate) fn load(
         config.keys.submitter = submitter;
     }
     Ok((config, warnings))
+}
+
+fn bare_key(name: &str) -> String {
+    format!(
+        "{name}: a bare private key in the environment can be read by whoever may look at this process; `milepost keys import` makes an encrypted keystore of it (keys.keystore)"
+    )
 }
 
 /// Numbers and booleans keep their type; everything else is text.
@@ -175,5 +196,18 @@ mod tests {
         let file = folder.path().join("milepost.toml");
         std::fs::write(&file, "[keys]\nsubmitter = \"0xabc\"\n").expect("written");
         assert!(matches!(load(Some(&file), vars(&[]), &[]), Err(Error::SecretInFile)));
+        let flag = [("keys.submitter".to_owned(), "0xabc123".to_owned())];
+        let error = load(None, vars(&[]), &flag).expect_err("refused").to_string();
+        assert!(error.contains("command line") && !error.contains("abc123"), "{error}");
+    }
+
+    #[test]
+    fn a_bare_key_in_the_environment_is_taken_with_a_warning_and_never_quoted() {
+        for name in ["HOST_PRIVATE_KEY", "MILEPOST_KEYS__SUBMITTER"] {
+            let (config, warnings) = load(None, vars(&[(name, "1234567890")]), &[]).expect("accepted");
+            assert_eq!(config.keys.submitter.as_ref().map(Secret::expose), Some("1234567890"));
+            assert!(warnings.iter().any(|warning| warning.contains("keys import")), "{warnings:?}");
+            assert!(!format!("{config:?}{warnings:?}").contains("1234567890"));
+        }
     }
 }

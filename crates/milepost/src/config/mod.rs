@@ -4,6 +4,7 @@
 //! from a file or the environment only and are never printed.
 
 mod aliases;
+mod costs;
 mod load;
 mod secret;
 
@@ -15,6 +16,7 @@ use milepost_gateway::GatewayConfig;
 use milepost_settlement::SettlementConfig;
 use serde::{Deserialize, Deserializer, Serialize};
 
+pub(crate) use costs::{Costs, currency};
 pub(crate) use load::load;
 pub(crate) use secret::Secret;
 
@@ -35,6 +37,8 @@ pub(crate) struct Config {
     pub(crate) prover: ProverConfig,
     /// The doors.
     pub(crate) gateway: GatewayConfig,
+    /// What things cost, for reports.
+    pub(crate) costs: Costs,
 }
 
 /// Chain id of Base Sepolia, the known node's default.
@@ -112,6 +116,10 @@ pub(crate) enum EngineKind {
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Keys {
+    /// The submitter's key as an encrypted keystore (`milepost keys new`).
+    pub(crate) keystore: Option<PathBuf>,
+    /// File with the keystore's passphrase, readable by its owner only; without it `MILEPOST_PASSPHRASE`, else the terminal.
+    pub(crate) passphrase_file: Option<PathBuf>,
     /// File with the submitter's private key in hexadecimal, readable by its owner only.
     pub(crate) submitter_file: Option<PathBuf>,
     /// The key itself; accepted from the environment only (`HOST_PRIVATE_KEY`).

@@ -3,9 +3,8 @@
 //! A critical part that ends ends the process with its reason: a half-alive node takes money it cannot account for.
 
 mod engine;
-mod keys;
-mod prover;
-mod readiness;
+pub(crate) mod prover;
+pub(crate) mod readiness;
 mod terms;
 
 use std::collections::BTreeMap;
@@ -15,14 +14,12 @@ use futures::FutureExt;
 use milepost_gateway::{Deps, Host, SystemClock};
 use milepost_ledger::Digest;
 use milepost_ledger_db::LedgerDb;
-use milepost_settlement::{LogSettler, Settlement};
+use milepost_settlement::{LogSettler, Settlement, SubmitterKey};
 use milepost_statement::SigningKey;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::build_info::{BuildInfo, build_info};
 use crate::config::{Config, StoreKind};
-
-pub(crate) use keys::read_key;
 
 /// Why a host cannot start, or had to end.
 #[derive(Debug, thiserror::Error)]
@@ -108,11 +105,17 @@ pub(crate) async fn serve(config: Config, warnings: Vec<String>) -> Result<(), E
     let mut log_settler = None;
     let mut prover_status = None;
     if let Some(chain) = &config.chain {
-        let key = read_key(&config.keys)?;
-        signer = SigningKey::from_bytes(&key.1);
+        // Opening a keystore takes most of a second, and may ask on the terminal: not on an async thread.
+        let keys = config.keys.clone();
+        let key = tokio::task::spawn_blocking(move || crate::keys::configured(&keys))
+            .await
+            .map_err(|panic| Error::Ended { part: "opening the key", reason: panic.to_string() })?
+            .map_err(Error::Key)?;
+        signer = SigningKey::from_bytes(key.bytes());
+        let key = SubmitterKey::from_bytes(key.bytes()).map_err(|error| Error::Key(error.to_string()))?;
         let prover = prover::open(&config, chain)?;
         let ready = milepost_prover::watch(Arc::clone(&prover), prover::cache(&config));
-        let mut deps = milepost_settlement::Deps::new(db.clone(), prover, key.0);
+        let mut deps = milepost_settlement::Deps::new(db.clone(), prover, key);
         deps.prover_ready = Some(ready.clone());
         prover_status = Some(ready);
         gateway.chain_id = chain.chain_id.0;

@@ -8,7 +8,7 @@ use milepost_settlement::SettlementConfig;
 use super::Error;
 use crate::config::{Backend, Config};
 
-pub(super) fn open(config: &Config, chain: &SettlementConfig) -> Result<Arc<dyn Prover>, Error> {
+pub(crate) fn open(config: &Config, chain: &SettlementConfig) -> Result<Arc<dyn Prover>, Error> {
     match config.prover.backend {
         Backend::Mock => {
             let mock = Mock::for_dev_chain(chain.chain_id, &chain.rpc_url).map_err(|refused| Error::Mock(refused.to_string()))?;
@@ -25,7 +25,7 @@ pub(super) fn open(config: &Config, chain: &SettlementConfig) -> Result<Arc<dyn 
 }
 
 /// Where the self-test's success is remembered. Mock proofs have nothing to remember.
-pub(super) fn cache(config: &Config) -> Option<Cache> {
+pub(crate) fn cache(config: &Config) -> Option<Cache> {
     (config.prover.backend == Backend::Stark).then(|| Cache::new(config.node.data.join("prover-self-test.json")))
 }
 

@@ -40,18 +40,26 @@ impl milepost_gateway::Readiness for Readiness {
             checks.push(check("money", ok, message));
         }
         if let Some(prover) = &self.prover {
-            let (ok, message) = match &*prover.borrow() {
-                milepost_prover::Status::Ready(test) => (true, format!("self-test proved ({}) in {:.1} s", test.kind, test.seconds)),
-                milepost_prover::Status::Untested => (false, "not tested yet".to_owned()),
-                milepost_prover::Status::Testing => (false, "the self-test runs; claims wait for it, serving does not".to_owned()),
-                milepost_prover::Status::Failed { code, message, advice } => (false, format!("[{code}] {message}: {advice}")),
-            };
+            let (ok, message) = prover_verdict(&prover.borrow());
             checks.push(check("prover", ok, message));
         }
         if checks.is_empty() {
             checks.push(check("mode", true, "log mode: nothing is settled, nothing is earned".to_owned()));
         }
         checks
+    }
+}
+
+/// Whether claims can be proven, and what was found; also what `milepost doctor` says.
+pub(crate) fn prover_verdict(status: &milepost_prover::Status) -> (bool, String) {
+    match status {
+        milepost_prover::Status::Ready(test) => {
+            let remembered = if test.cached { ", remembered from an earlier run" } else { "" };
+            (true, format!("self-test proved ({}) in {:.1} s{remembered}", test.kind, test.seconds))
+        }
+        milepost_prover::Status::Untested => (false, "not tested yet".to_owned()),
+        milepost_prover::Status::Testing => (false, "the self-test runs; claims wait for it, serving does not".to_owned()),
+        milepost_prover::Status::Failed { code, message, advice } => (false, format!("[{code}] {message}: {advice}")),
     }
 }
 

@@ -47,7 +47,8 @@ impl Ground {
         self.data.path()
     }
 
-    fn settings(&self) -> Vec<(&'static str, String)> {
+    /// The node's settings.
+    pub fn settings(&self) -> Vec<(&'static str, String)> {
         let mut settings = scripted_on(self.data.path());
         settings.extend([
             ("prover.backend", "mock".to_owned()),
@@ -72,6 +73,13 @@ impl Ground {
         let mut settings = self.settings();
         settings.extend_from_slice(more);
         Node::start(self.port, &settings, &self.variables())
+    }
+
+    /// Starts the node with these settings over its own, and with these variables alone: a key of another kind, another log.
+    pub fn start_as(&self, more: &[(&'static str, String)], variables: &[(&str, String)]) -> Node {
+        let mut settings = self.settings();
+        settings.extend_from_slice(more);
+        Node::start(self.port, &settings, variables)
     }
 
     /// Starts the node behind a shell that runs `before` first; waits for nothing.

@@ -5,6 +5,7 @@
 //! Does not: retry (callers know what may wait), keep nonces, or wait for transactions.
 
 mod endpoints;
+mod host;
 mod logs;
 mod preflight;
 mod profile;
@@ -15,6 +16,7 @@ mod wording;
 
 pub use endpoints::EndpointHealth;
 pub(crate) use endpoints::Endpoints;
+pub use host::{HostRecord, TokenInfo};
 pub(crate) use logs::landed_of;
 pub use logs::{Completed, LandedClaim};
 pub use preflight::Preflight;

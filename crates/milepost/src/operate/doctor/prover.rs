@@ -1,0 +1,93 @@
+//! The prover: found, executable, of this version, with this guest, and able to prove. Its own errors tell these apart.
+
+use milepost_prover::{IMAGE_ID, Status, self_test};
+use milepost_settlement::Error as SettlementError;
+use milepost_statement::{Digest, ProofKind};
+
+use super::Findings;
+use super::chain::Seen;
+use crate::config::{Backend, Config};
+use crate::host::{prover, readiness};
+
+pub(super) async fn check(config: &Config, seen: Option<&Seen>, no_proof: bool, findings: &mut Findings) {
+    let Some(settlement) = &config.chain else {
+        return findings.skipped("prover", "log mode: nothing is proven");
+    };
+    let prover = match prover::open(config, settlement) {
+        Ok(prover) => prover,
+        Err(error) => return findings.failure("prover", error.to_string(), "set prover.backend = \"stark\", or use a development chain"),
+    };
+    let constants = seen.and_then(|seen| seen.constants);
+    if let (ProofKind::Mock, Some(constants), Some(seen)) = (prover.kind(), constants, seen)
+        && !constants.test_deployment
+    {
+        let error = SettlementError::MockProofs { contract: seen.chain.marketplace() };
+        return findings.coded("prover", error.to_string(), error.code(), error.advice());
+    }
+    let failed = |error: milepost_prover::Error| Status::Failed { code: error.code(), message: error.to_string(), advice: error.advice() };
+    let status = if no_proof {
+        match prover.fingerprint().await {
+            Ok(_) => {
+                findings.skipped("prover", "it greets as it should; --no-proof: whether it proves was not tried");
+                return image(constants.map(|constants| (constants.image_id, constants.test_deployment)), findings);
+            }
+            Err(error) => failed(error),
+        }
+    } else {
+        // Greets it first: a program that is absent, not executable, or of another release is named at once, not after a proof.
+        self_test(&*prover, prover::cache(config).as_ref()).await.map_or_else(failed, Status::Ready)
+    };
+    let (ok, found) = readiness::prover_verdict(&status);
+    match &status {
+        Status::Failed { code, message, advice } => findings.coded("prover", format!("[{code}] {message}"), code, *advice),
+        _ if ok && config.prover.backend == Backend::Mock => {
+            findings.warning(
+                "prover",
+                format!("MOCK proofs: {found}"),
+                "for tests only: set prover.backend = \"stark\" to be paid by anybody else",
+            );
+        }
+        _ if ok => findings.ok("prover", found),
+        _ => findings.failure("prover", found, "run `milepost doctor` again"),
+    }
+    image(constants.map(|constants| (constants.image_id, constants.test_deployment)), findings);
+}
+
+/// Whether contract and node believe proofs of the same guest.
+fn image(contract: Option<(Digest, bool)>, findings: &mut Findings) {
+    match contract {
+        None => findings.skipped("guest image id", format!("{IMAGE_ID} here; the contract was not reached")),
+        Some((id, _)) if id == IMAGE_ID => findings.ok("guest image id", IMAGE_ID.to_string()),
+        Some((id, true)) => findings.warning(
+            "guest image id",
+            format!("{IMAGE_ID} here, the test deployment names {id}"),
+            "no seal of this guest would be taken there; mock proofs and composite receipts are",
+        ),
+        Some((id, false)) => findings.failure(
+            "guest image id",
+            format!("{IMAGE_ID} here, the contract names {id}"),
+            "deploy the release whose guest the contract names (guest/image-id.txt)",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Verdict;
+    use super::*;
+
+    #[test]
+    fn a_contract_of_another_guest_must_be_mended_unless_it_is_for_tests() {
+        let other = Digest([9; 32]);
+        for (contract, verdict) in [
+            (None, Verdict::Skipped),
+            (Some((IMAGE_ID, false)), Verdict::Ok),
+            (Some((other, true)), Verdict::Warning),
+            (Some((other, false)), Verdict::Failure),
+        ] {
+            let mut findings = Findings::default();
+            image(contract, &mut findings);
+            assert_eq!(findings.0[0].verdict, verdict, "{contract:?}");
+        }
+    }
+}
