@@ -170,7 +170,9 @@ async fn a_nonce_that_nobody_uses_is_filled_and_what_waits_behind_it_lands() -> 
 #[tokio::test]
 async fn a_nonce_that_is_used_up_is_not_offered_for_ever_and_decides_nothing_before_finality() -> Done {
     let (mut world, proxy, job) = waiting_world().await?;
+    // The funding is final, and nothing after it will be.
     world.config.confirmations = 1_000;
+    world.chain.mine(1_000).await?;
     let key = world.deployed.actors.submitter.address;
     let stranger = world.deployed.actors.stranger.address;
     // The first send is lost; meanwhile the key is used elsewhere.
