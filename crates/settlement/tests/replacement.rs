@@ -7,7 +7,7 @@ use std::time::Duration;
 use alloy::primitives::{B256, Bytes, TxKind, U256};
 use common::{Done, World, eventually};
 use milepost_ledger::{ClaimState, JobId, Phase, Purpose, Tx, TxState};
-use milepost_test_support::{Fault, FaultProxy, Script, SessionOptions};
+use milepost_test_support::{Fault, FaultProxy, Rules, Script, SessionOptions};
 
 /// A world whose settlement reaches the chain through the proxy, and a job with a claim's worth of tokens. Blocks are made by hand.
 async fn waiting_world() -> Result<(World, FaultProxy, JobId), Box<dyn std::error::Error>> {
@@ -192,6 +192,64 @@ async fn a_nonce_that_is_used_up_is_not_offered_for_ever_and_decides_nothing_bef
     let offered = proxy.heard("eth_sendRawTransaction") - before;
     assert!((1..=4).contains(&offered), "offered {offered} times");
     assert!(matches!(world.claims(job)[0].state, ClaimState::Submitted(_)), "decided before finality");
+    settlement.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_nonce_used_elsewhere_is_found_without_the_state_of_old_blocks() -> Done {
+    let (mut world, proxy, job) = waiting_world().await?;
+    world.config.bump_seconds = 3_600;
+    world.config.confirmations = 20;
+    world.chain.mine(20).await?;
+    // Finality lies far behind what a node that is no archive keeps.
+    proxy.set_rules(Rules { state_blocks: Some(4), ..Rules::default() });
+    proxy.script(Script::always("eth_sendRawTransaction", Fault::DropBefore));
+    let settlement = world.start().await?;
+    attempts(&world, job, 1).await;
+    let key = world.deployed.actors.submitter.address;
+    let stranger = world.deployed.actors.stranger.address;
+    world.chain.submit("a foreign transaction", key, TxKind::Call(stranger), Bytes::new(), U256::from(1)).await?;
+    for _ in 0..600 {
+        if world.claims(job)[0].state == ClaimState::Replaced {
+            break;
+        }
+        world.chain.mine(1).await?;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(world.claims(job)[0].state, ClaimState::Replaced, "nobody noticed that the nonce is used up: {:#?}", world.txs(job));
+    settlement.stop().await?;
+    Ok(())
+}
+
+/// The base fee from the next block on, which is made.
+async fn base_fee(world: &World, gwei_tenths: u64) -> Done {
+    let _: serde_json::Value = world.chain.request("anvil_setNextBlockBaseFeePerGas", (U256::from(gwei_tenths * 100_000_000),)).await?;
+    world.chain.mine(1).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_cancel_that_must_wait_does_not_keep_the_next_transaction_from_being_raised() -> Done {
+    let (mut world, _proxy, job) = waiting_world().await?;
+    world.chain.set_automine(true).await?;
+    let other = world.session(SessionOptions::default()).await?;
+    world.chain.set_automine(false).await?;
+    world.config.max_fee_gwei = 20;
+    // The steps up to the cancel take a fraction of it.
+    world.config.bump_seconds = 5;
+    let settlement = world.start().await?;
+    let first = attempts(&world, job, 1).await;
+    // Too dear for the first, so that it stays; the second offers as much as it may, so that its cancel would exceed the ceiling.
+    base_fee(&world, 98).await?;
+    world.generate(other, 100).await?;
+    let second = attempts(&world, other, 1).await;
+    assert!(second.id.nonce > first.id.nonce && second.attempts[0].max_fee > 18_200_000_000, "{second:#?}");
+    base_fee(&world, 35).await?;
+    settlement.cancel(second.id);
+    assert_eq!(world.txs(job)[0].attempts.len(), 1, "the machine was too slow for this test");
+    attempts(&world, job, 2).await;
+    assert_eq!(world.txs(other)[0].attempts.len(), 1, "a cancel above the ceiling");
     settlement.stop().await?;
     Ok(())
 }

@@ -27,7 +27,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use alloy::primitives::Bytes;
-use milepost_ledger::{ChainStatus, Digest, Event, Purpose, TokenAmount, TokenSeq, TxId};
+use milepost_ledger::{BlockRef, ChainStatus, Digest, Event, Purpose, TokenAmount, TokenSeq, TxId};
 
 use crate::books::Books;
 use crate::chain::{Chain, Class, Fees, SendError, at};
@@ -79,6 +79,8 @@ pub(crate) struct Submitter {
     sent: HashMap<TxId, Instant>,
     /// How often in a row a transaction's nonce was seen used up without a receipt of ours.
     doubts: HashMap<TxId, u32>,
+    /// In which block each unresolved transaction's nonce was first seen used up, no receipt of ours being there.
+    used: HashMap<TxId, BlockRef>,
     /// How often in a row an endpoint said that a transaction's nonce is used up.
     too_low: HashMap<TxId, u32>,
     /// Transactions that an endpoint finds too cheap: raised as soon as they are next.
@@ -106,6 +108,7 @@ impl Submitter {
             resend: Duration::from_secs(config.resend_seconds),
             sent: HashMap::new(),
             doubts: HashMap::new(),
+            used: HashMap::new(),
             too_low: HashMap::new(),
             hurry: HashSet::new(),
             never: HashMap::new(),

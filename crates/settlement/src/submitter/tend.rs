@@ -62,11 +62,11 @@ impl Submitter {
             self.queue = Queue::default();
             return Ok(());
         };
-        let cancelled: Vec<_> = waiting.iter().filter(|tx| self.wishes.has(tx.id)).collect();
-        for tx in &cancelled {
-            self.cancel(tx, head).await?;
+        let mut signed = false;
+        for tx in &waiting {
+            signed |= self.wishes.has(tx.id) && self.cancel(tx, head).await?;
         }
-        if !cancelled.is_empty() {
+        if signed {
             // What was read before is no longer the last form of these.
             return Ok(());
         }
@@ -96,30 +96,29 @@ impl Submitter {
     /// Signs the same call again with higher fees: stored, then sent. What cannot be raised waits as it is.
     async fn bump(&mut self, tx: &Tx, head: &Head) -> Result<(), Error> {
         let Some(read) = tx.attempts.last().and_then(sign::read) else {
-            self.hold("its stored bytes cannot be read".to_owned());
+            self.queue.held = Some("its stored bytes cannot be read".to_owned());
             return Ok(());
         };
-        self.outbid(tx, &read, head, "bumped").await
+        self.queue.held = self.outbid(tx, &read, head, "bumped").await?.err();
+        Ok(())
     }
 
-    /// Signs a further form of a transaction that outbids the last.
-    async fn outbid(&mut self, tx: &Tx, read: &Read, head: &Head, point: &'static str) -> Result<(), Error> {
-        let Some(last) = tx.attempts.last() else { return Ok(()) };
+    /// Signs a further form of a transaction that outbids the last. What cannot be raised is no error of the round: it waits as it
+    /// is, and the answer is why.
+    async fn outbid(&mut self, tx: &Tx, read: &Read, head: &Head, point: &'static str) -> Result<Result<(), String>, Error> {
+        let Some(last) = tx.attempts.last() else { return Ok(Err("it has no signed form".to_owned())) };
         let fees = match self.may_offer(tx, last, read, head).await {
             Ok(fees) => fees,
-            // What cannot be raised is no error of the round: it waits as it is, and the operator is told why.
             Err(refused @ (Error::FeeCeiling { .. } | Error::NoGas { .. } | Error::LedgerRefused(_))) => {
-                self.hold(refused.to_string());
-                return Ok(());
+                return Ok(Err(refused.to_string()));
             }
             Err(error) => return Err(error),
         };
         let attempt = sign::sign(&self.key, self.chain.chain_id(), tx.id.nonce, read, fees, self.clock.now())?;
         let (hash, raw) = (attempt.hash, attempt.raw.clone());
         self.books.record(point, vec![Event::TxSigned { id: tx.id, purpose: tx.purpose, attempt }]).await?;
-        self.queue.held = None;
         tracing::info!(event = "tx_bumped", job = %tx.purpose.job(), purpose = ?tx.purpose, nonce = tx.id.nonce, tx = %hash, attempt = tx.attempts.len() + 1, max_fee = fees.max_fee, max_tip = fees.max_tip, "a higher fee is offered; every earlier form may still be mined");
-        self.send(tx.id, &raw, hash).await
+        self.send(tx.id, &raw, hash).await.map(Ok)
     }
 
     /// What a further form may offer: more than the last, as much as the market asks, within the ceiling and the key's means.
@@ -139,21 +138,25 @@ impl Submitter {
         Ok(fees)
     }
 
-    fn hold(&mut self, reason: String) {
-        self.queue.held = Some(reason);
-    }
-
-    /// Puts a transfer of nothing in the place of a transaction, at the same nonce. The first of them that is mined counts.
-    async fn cancel(&mut self, tx: &Tx, head: &Head) -> Result<(), Error> {
+    /// Puts a transfer of nothing in the place of a transaction, at the same nonce. The first of them that is mined counts. Whether
+    /// it was signed now: what may not be offered yet stays wished for.
+    async fn cancel(&mut self, tx: &Tx, head: &Head) -> Result<bool, Error> {
         let already = tx.attempts.last().and_then(sign::read).is_some_and(|read| read.is_nothing(tx.id.key));
-        if !already {
-            tracing::warn!(event = "tx_cancelling", job = %tx.purpose.job(), purpose = ?tx.purpose, nonce = tx.id.nonce, "an operator cancels this transaction; it may still be mined");
-            self.outbid(tx, &self.nothing(), head, "cancelling").await?;
-        }
-        if self.queue.held.is_none() {
+        if already {
             self.wishes.done(tx.id);
+            return Ok(false);
         }
-        Ok(())
+        match self.outbid(tx, &self.nothing(), head, "cancelling").await? {
+            Ok(()) => {
+                tracing::warn!(event = "tx_cancelling", job = %tx.purpose.job(), purpose = ?tx.purpose, nonce = tx.id.nonce, "an operator cancels this transaction; it may still be mined");
+                self.wishes.done(tx.id);
+                Ok(true)
+            }
+            Err(reason) => {
+                tracing::warn!(event = "tx_cancel_waits", job = %tx.purpose.job(), nonce = tx.id.nonce, reason, "this transaction cannot be cancelled yet");
+                Ok(false)
+            }
+        }
     }
 
     /// A transfer of nothing to the key itself.

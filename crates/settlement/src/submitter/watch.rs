@@ -8,7 +8,7 @@ use milepost_ledger::{BlockRef, Digest, Event, Outcome, Purpose, RevertClass, Tx
 use super::{Submitter, sign};
 use crate::Error;
 use crate::bindings::JobMarketplace;
-use crate::chain::{Head, landed_of};
+use crate::chain::{Head, at, landed_of};
 use crate::convert::digest;
 
 /// Looks in a row at which a nonce must be found used up by somebody else before it is believed: behind one address there may
@@ -28,6 +28,7 @@ impl Submitter {
         let txs = self.books.txs().await?;
         self.sent.retain(|id, _| txs.iter().any(|tx| tx.id == *id));
         self.doubts.retain(|id, _| txs.iter().any(|tx| tx.id == *id));
+        self.used.retain(|id, _| txs.iter().any(|tx| tx.id == *id));
         self.hurry.retain(|id| txs.iter().any(|tx| tx.id == *id));
         self.never.retain(|id, _| txs.iter().any(|tx| tx.id == *id));
         self.wishes.keep(|id| txs.iter().any(|tx| tx.id == id));
@@ -189,11 +190,33 @@ impl Submitter {
         Ok(())
     }
 
+    /// The key's count at `height`, as far as it matters for this nonce. Nodes that are no archives forget the state of blocks, often
+    /// before they are final; then it counts from where the nonce was first seen used up.
+    async fn nonce_at(&mut self, height: u64, id: TxId, head: &Head) -> Result<u64, Error> {
+        match self.chain.nonce(id.key, BlockId::number(height)).await {
+            Err(Error::Rpc { .. }) => {}
+            known => return known,
+        }
+        let count = self.chain.nonce(id.key, at(&head.block)).await?;
+        if count <= id.nonce {
+            self.used.remove(&id);
+            return Ok(count);
+        }
+        let seen = *self.used.entry(id).or_insert(head.block);
+        if height >= seen.number && self.chain.block_at(seen.number).await? == Some(seen.hash) {
+            return Ok(count);
+        }
+        if height >= seen.number {
+            self.used.insert(id, head.block);
+        }
+        Ok(id.nonce)
+    }
+
     /// No receipt: unknown. Its bytes are offered again now and then; only a nonce used up at finality depth by something that is
     /// not ours ends the wait.
     async fn unseen(&mut self, tx: &Tx, head: &Head, final_height: Option<u64>) -> Result<bool, Error> {
         if let Some(height) = final_height
-            && self.chain.nonce(tx.id.key, BlockId::number(height)).await? > tx.id.nonce
+            && self.nonce_at(height, tx.id, head).await? > tx.id.nonce
         {
             // Used up. Asked for the receipt once more, in this order: had it been ours, it would be visible by now.
             if self.find(tx, head).await?.is_some() {

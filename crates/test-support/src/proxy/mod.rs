@@ -44,12 +44,14 @@ pub struct Rules {
     pub safe_depth: u64,
     /// Blocks by which the tag `finalized` trails the head.
     pub finalized_depth: u64,
+    /// Newest blocks whose state is kept; older state is refused, as by every node that is no archive. `None`: all of it.
+    pub state_blocks: Option<u64>,
 }
 
 impl Default for Rules {
     /// geth's price bump and size limit; tags near the head, as on a quick rollup.
     fn default() -> Self {
-        Self { replacement_percent: 10, max_transaction: 128 * 1024, safe_depth: 2, finalized_depth: 6 }
+        Self { replacement_percent: 10, max_transaction: 128 * 1024, safe_depth: 2, finalized_depth: 6, state_blocks: None }
     }
 }
 

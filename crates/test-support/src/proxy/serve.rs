@@ -82,6 +82,12 @@ impl State {
             };
             views::resolve_tags(&mut request, head.saturating_sub(rules.safe_depth).max(finalized), finalized);
         }
+        let kept = lock(&self.rules).state_blocks;
+        if let Some((kept, asked)) = kept.zip(views::state_asked(&request))
+            && asked < self.head().await?.saturating_sub(kept)
+        {
+            return Some(Err(refused(-32000, "missing trie node")));
+        }
         let Some(blocks) = behind else { return self.ask(&request).await };
         let height = self.head().await?.saturating_sub(blocks);
         if let Some(known) = views::ask_behind(&mut request, height) {

@@ -12,6 +12,13 @@ fn block_parameter(method: &str) -> Option<usize> {
     }
 }
 
+/// The height whose state a question is about, if it names one.
+pub(crate) fn state_asked(request: &Value) -> Option<u64> {
+    let method = request["method"].as_str().unwrap_or_default();
+    let place = block_parameter(method).filter(|_| method != "eth_getBlockByNumber")?;
+    request["params"].get(place)?.as_str().and_then(number)
+}
+
 /// Puts the heights that the tags `safe` and `finalized` stand for in their place.
 pub(crate) fn resolve_tags(request: &mut Value, safe: u64, finalized: u64) {
     let Some(place) = block_parameter(request["method"].as_str().unwrap_or_default()) else { return };
