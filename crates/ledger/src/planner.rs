@@ -2,6 +2,7 @@
 
 use milepost_statement::{Digest, TokenCount, TokenSeq};
 
+use crate::admission::MAX_UNCLAIMED_WITHOUT_WINDOW;
 use crate::{Account, BlockRef, CheckpointMeta, Claim, ClaimState, Phase, SessionEnd, Terms, TokenAmount, UnixSeconds, WriteOff};
 
 /// What the chain says of a job, read at one block.
@@ -159,6 +160,8 @@ pub fn plan(account: &Account, view: &ChainView, config: &PlanConfig) -> Step {
         (_, ChainStatus::Active) if record.close.is_some() => request_close(account, view),
         (_, ChainStatus::Active) => match next_claim(account, terms, view, config) {
             Next::Step(step) => step,
+            // Without a window a close changes nothing for what is left.
+            Next::Never if terms.claim_window == 0 => finalize(account, view),
             Next::Never => request_close(account, view),
         },
         _ if unclaimed == TokenCount::ZERO || view.closed_to_claims || window_is_over(view) => finalize(account, view),
@@ -220,16 +223,20 @@ fn closing_step(account: &Account, view: &ChainView, step: Step) -> Step {
     if record.closing_reverts >= MAX_CLOSING_REVERTS {
         return Step::Halt { reason: format!("requestClose or finalize reverted {} times", record.closing_reverts) };
     }
-    if view.time < record.not_before { Step::Wait(WaitFor::Until(record.not_before)) } else { step }
+    let completable = record.terms.as_ref().map_or(record.not_before, Terms::completable_from);
+    let not_before = if step == Step::Finalize { record.not_before.max(completable) } else { record.not_before };
+    if view.time < not_before { Step::Wait(WaitFor::Until(not_before)) } else { step }
 }
 
 /// A running session: claim when enough has gathered, when its value is high, or when the idle timeout nears.
 fn claim_while_open(account: &Account, terms: &Terms, view: &ChainView, config: &PlanConfig) -> Step {
     let unclaimed = account.record.positions.sealed - account.record.positions.finalized;
-    let worth = terms.price.checked_mul(unclaimed.0).unwrap_or(TokenAmount(u128::MAX));
+    let worth = terms.charge(unclaimed).unwrap_or(TokenAmount(u128::MAX));
     let idle_is_near = view.time.plus(config.claim_seconds) >= account.record.last_claim.plus(terms.idle_timeout);
-    // Waiting for more than one claim can hold would be waiting for nothing.
-    let enough = unclaimed >= config.claim_tokens.min(claim_size(account.record.threshold, terms.min_claim, config.max_claim_tokens));
+    // Waiting for more than one claim can hold would be waiting for nothing, and so would be waiting for what is not admitted.
+    let admitted = if terms.claim_window == 0 { TokenCount(MAX_UNCLAIMED_WITHOUT_WINDOW.0 / 2) } else { TokenCount(u64::MAX) };
+    let full = claim_size(account.record.threshold, terms.min_claim, config.max_claim_tokens).min(admitted.max(terms.min_claim));
+    let enough = unclaimed >= config.claim_tokens.min(full);
     if !(enough || idle_is_near || config.claim_at_value.is_some_and(|value| worth >= value)) {
         return Step::Wait(WaitFor::Tokens);
     }
@@ -283,7 +290,7 @@ fn next_claim(account: &Account, terms: &Terms, view: &ChainView, config: &PlanC
     if view.time < record.not_before {
         return Next::Step(Step::Wait(WaitFor::Until(record.not_before)));
     }
-    let allowed_at = terms.rate_allows_at(end - TokenSeq::ZERO);
+    let allowed_at = terms.claim_allowed_at(record.positions.finalized, end, record.last_claim);
     let start_at = UnixSeconds(allowed_at.0.saturating_sub(config.claim_seconds));
     Next::Step(if view.time < start_at { Step::Wait(WaitFor::Until(start_at)) } else { Step::Claim { until: end } })
 }
