@@ -97,6 +97,14 @@ fn without_a_window_what_may_be_lost_is_bounded_and_claimed_before_generation_wa
 }
 
 #[test]
+fn nothing_is_held_back_when_anybody_may_soon_end_the_session() {
+    let mut desk = Desk::new(precise(10_000), 100);
+    desk.meter(150);
+    assert_eq!(look(&desk, 3_600 - 61, ChainStatus::Active), Step::Wait(WaitFor::Tokens), "a claim of 100 would strand 50");
+    assert_eq!(look(&desk, 3_600 - 60, ChainStatus::Active), Step::Claim { until: TokenSeq(100) });
+}
+
+#[test]
 fn near_the_end_only_the_time_that_is_left_counts_for_the_rate() {
     let desk = Desk::new(Terms { rate: 10, ..precise(100_000) }, 100);
     let limits = Limits { reserve_seconds: 300, max_at_risk: Some(TokenAmount(u128::MAX)), pace: None };
