@@ -20,14 +20,14 @@
 //! - *Payment is confirmed.* The payout is taken from the chain's event, when final, and compared with the ledger to the unit.
 //! - *Nothing is assumed.* Chain id, code, selectors and the key's right are checked before anything is signed ([`Preflight`]).
 //!
-//! **Does not** raise the fee of a transaction that waits, use several endpoints, or know other generations of the contract.
+//! **Does not** raise the fee of a transaction that waits, or use several endpoints.
 //!
 //! # Log events
 //!
 //! Stable names in the field `event`: `settlement_ready`, `gas_empty`, `chain_down`, `chain_back`; `claim_planned`, `claim_paced`,
 //! `claim_abandoned`, `proof_started`, `proof_made`, `proof_failed`, `proof_unneeded`; `tx_signed`, `tx_sent`, `tx_unknown`,
 //! `tx_not_taken`, `tx_nonce_used`, `tx_not_judged`, `tx_included`, `tx_reverted`, `tx_reorged`, `tx_replaced`, `tx_final`,
-//! `claim_final`; `closing_seen`, `session_ending`, `session_paid`, `tokens_written_off`, `job_halted`, `payout_wrong`, `job_moved`,
+//! `claim_final`; `rate_measured`, `rate_unknown` (marketplaces of other generations); `closing_seen`, `session_ending`, `session_paid`, `tokens_written_off`, `job_halted`, `payout_wrong`, `job_moved`,
 //! `job_restless`, `settle_trouble`; in log mode `would_submit`, `log_mode_lagged`.
 
 mod backoff;
@@ -39,6 +39,7 @@ mod config;
 mod convert;
 mod driver;
 mod error;
+pub mod generation;
 mod key;
 mod log_mode;
 mod reconcile;
@@ -51,7 +52,7 @@ mod why;
 pub use books::Probe;
 pub use chain::{Chain, Completed, Constants, Head, LandedClaim, OnChain, Preflight, pushed_selectors, required_functions};
 pub use clock::Clock;
-pub use config::{Finality, SettlementConfig};
+pub use config::{DeployedConfig, Finality, SettlementConfig};
 pub use error::Error;
 pub use key::SubmitterKey;
 pub use log_mode::LogSettler;
