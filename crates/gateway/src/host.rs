@@ -313,11 +313,8 @@ impl Host {
 
     /// Notes that the ledger cannot be written: nothing more is served, and [`Self::failed`] resolves.
     pub(crate) fn storage_failed(&self, error: DbError) -> Error {
-        if let DbError::Stopped { .. } = &error {
-            let reason = error.to_string();
-            if self.failed.send_if_modified(|failed| failed.is_none().then(|| *failed = Some(reason.clone())).is_some()) {
-                tracing::error!(event = "storage_failed", reason, "the ledger cannot be written; serving stops");
-            }
+        if let DbError::Stopped { reason } = &error {
+            self.failed.send_if_modified(|failed| failed.is_none().then(|| *failed = Some(reason.clone())).is_some());
         }
         error.into()
     }

@@ -70,7 +70,11 @@ impl Committer {
         let reason = match catch_unwind(AssertUnwindSafe(|| self.rounds())) {
             Ok(Ok(())) => "it was closed".to_owned(),
             Ok(Err(error)) => error.to_string(),
-            Err(_) => "the commit thread panicked; the panic's message is in the log".to_owned(),
+            Err(_) => {
+                let reason = "the commit thread panicked; the panic's message is in the log".to_owned();
+                report(&reason);
+                reason
+            }
         };
         let stopped = self.stopped.clone();
         // The store is let go first: whoever waits for the end may open it again.
@@ -105,6 +109,8 @@ impl Committer {
         }
         let batch = std::mem::take(&mut round.batch);
         if let Err(error) = self.commit(batch) {
+            // In the log before anybody can end the process because of it.
+            report(&error.to_string());
             // Known as stopped before anybody is answered: the ledger is ahead of the disk and must not be asked again.
             stop(&self.stopped, error.to_string());
             for (reply, _) in round.answers {
@@ -215,6 +221,12 @@ impl Round {
             sealed.push((**checkpoint).clone());
         }
     }
+}
+
+/// Says that nothing is written any more: here, once, whoever learns of it first.
+fn report(reason: &str) {
+    let code = Error::Stopped { reason: String::new() }.code();
+    tracing::error!(event = "storage_failed", code, reason, "the ledger cannot be written any more; the process must end");
 }
 
 /// Tells why the thread stops; the first reason stays.

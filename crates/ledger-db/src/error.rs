@@ -74,6 +74,52 @@ pub enum Error {
     QueryPanicked,
 }
 
+impl Error {
+    /// A short, stable code; `docs/ledger.md` lists them.
+    pub fn code(&self) -> &'static str {
+        use milepost_store::Error as Store;
+        match self {
+            Self::Stopped { .. } => "MP-L-001",
+            Self::InUse { .. } => "MP-L-002",
+            Self::Store(Store::NoSpace { .. }) => "MP-L-003",
+            Self::Store(Store::Corrupt { .. } | Store::Damaged { .. }) => "MP-L-005",
+            Self::Store(_) => "MP-L-004",
+            Self::NewerSchema { .. } => "MP-L-006",
+            Self::NoSchema => "MP-L-007",
+            Self::Rows { .. } | Self::MissingTokens { .. } => "MP-L-008",
+            Self::Recovery(_) => "MP-L-009",
+            Self::Refused(_) => "MP-L-010",
+            Self::TooMuch { .. } => "MP-L-011",
+            Self::QueryPanicked => "MP-L-012",
+        }
+    }
+
+    /// What an operator should do.
+    pub fn advice(&self) -> &'static str {
+        use milepost_store::Error as Store;
+        match self {
+            Self::Stopped { .. } => {
+                "nothing left this process that is not durable; make room or mend the disk, then start the node again: it goes on from what the disk holds"
+            }
+            Self::InUse { .. } => "stop the other node, or give this one a data directory of its own",
+            Self::Store(Store::NoSpace { .. }) => "make room on the disk, then start the node again: it goes on from what the disk holds",
+            Self::Store(Store::Corrupt { .. } | Store::Damaged { .. })
+            | Self::NoSchema
+            | Self::Rows { .. }
+            | Self::MissingTokens { .. } => {
+                "keep the directory as it is: it says what was paid for; restore the newest backup beside it, and report this with the log"
+            }
+            Self::Store(_) => {
+                "check that the data directory is a directory of this user's, on a disk that has room and works, then start the node again"
+            }
+            Self::NewerSchema { .. } => "run the newer milepost, or restore the backup that was made before the upgrade",
+            Self::Recovery(_) | Self::Refused(_) | Self::TooMuch { .. } | Self::QueryPanicked => {
+                "this is a fault of the program: keep the log and the data directory, and report it"
+            }
+        }
+    }
+}
+
 impl From<milepost_store::Error> for Error {
     fn from(error: milepost_store::Error) -> Self {
         match error {

@@ -39,7 +39,9 @@ impl Default for Options {
     }
 }
 
-/// A handle on the ledger's database. Clones are handles on the same one; it closes when the last is gone.
+/// A handle on the ledger's database. Clones are handles on the same one; it closes when the last is gone, and whoever drops that
+/// one waits until the commit thread has let the store go: a process that ended meanwhile would take the engine's own memory
+/// away under the thread that closes it, and a second opening would find the first still there.
 ///
 /// Guarantees: what [`LedgerDb::apply`] answers `Ok` for survives a power loss; a list of events applies as a whole or not at
 /// all; reads and queries see durable state only.
@@ -50,6 +52,21 @@ pub struct LedgerDb {
     rows: Rows,
     changes: broadcast::Sender<Change>,
     stopped: watch::Receiver<Option<String>>,
+    /// Last of the fields, because they are dropped in order: the thread ends when the last queue is gone.
+    _thread: Arc<CommitThread>,
+}
+
+/// The commit thread, waited for by the last handle.
+struct CommitThread(Option<thread::JoinHandle<()>>);
+
+impl Drop for CommitThread {
+    fn drop(&mut self) {
+        // A query may have held the last handle: then this is the thread itself.
+        if let Some(thread) = self.0.take_if(|thread| thread.thread().id() != thread::current().id()) {
+            // It catches its own panics and tells them by `stopped`.
+            let _ = thread.join();
+        }
+    }
 }
 
 impl LedgerDb {
@@ -68,9 +85,8 @@ impl LedgerDb {
             }
             committer.run();
         });
-        // The thread ends with its queue and tells why by `stopped`; nobody needs to join it.
-        thread.map_err(|error| Error::Stopped { reason: format!("the commit thread could not be started: {error}") })?;
-        Ok(Self { queue, rows, changes, stopped })
+        let thread = thread.map_err(|error| Error::Stopped { reason: format!("the commit thread could not be started: {error}") })?;
+        Ok(Self { queue, rows, changes, stopped, _thread: Arc::new(CommitThread(Some(thread))) })
     }
 
     /// Opens or creates a RocksDB database in a directory of its own.

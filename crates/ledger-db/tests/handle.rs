@@ -212,6 +212,42 @@ fn a_blocking_caller_needs_no_runtime() {
 }
 
 #[test]
+fn the_last_handle_waits_until_the_store_is_let_go() {
+    for _ in 0..200 {
+        let store: Arc<dyn Storage> = Arc::new(memory());
+        let watched = Arc::downgrade(&store);
+        let db = LedgerDb::open(store, OPTIONS).unwrap();
+        let other = db.clone();
+        db.apply_blocking(vec![open(job(1), None)]).unwrap();
+        drop(db);
+        assert!(watched.upgrade().is_some(), "one handle is left");
+        drop(other);
+        assert!(watched.upgrade().is_none(), "the commit thread still holds the store");
+    }
+}
+
+#[test]
+fn a_query_may_hold_the_last_handle() {
+    runtime().block_on(async {
+        let db = LedgerDb::open_memory(OPTIONS).unwrap();
+        let (held, (go, gate), (tell, told)) = (db.clone(), std::sync::mpsc::channel(), std::sync::mpsc::channel());
+        let query = db.query(move |_| {
+            gate.recv().unwrap();
+            drop(held);
+            tell.send(()).unwrap();
+        });
+        tokio::select! {
+            biased;
+            _ = query => panic!("answered before it may go on"),
+            () = std::future::ready(()) => {} // asked; nobody waits for the answer
+        }
+        drop(db);
+        go.send(()).unwrap();
+        told.recv().expect("the commit thread does not wait for itself");
+    });
+}
+
+#[test]
 fn whoever_waits_is_served_before_a_close() {
     runtime().block_on(async {
         let db = LedgerDb::open_memory(OPTIONS).unwrap();

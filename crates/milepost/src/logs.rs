@@ -5,9 +5,12 @@ use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 
 /// Starts logging on standard error. `MILEPOST_LOG` takes a filter as in `info,milepost_settlement=debug`.
+///
+/// A line that cannot be written (a full disk under the log, a reader that is gone) is lost and nothing else happens: told of it,
+/// the library would complain on the same standard error, and panic in whatever task or thread was about to say something.
 pub(crate) fn init(json: bool) {
     let filter = EnvFilter::try_from_env("MILEPOST_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
     if json {
         logs.json().flatten_event(true).with_current_span(false).with_span_list(false).init();
     } else {

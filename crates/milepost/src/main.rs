@@ -10,6 +10,7 @@ mod host;
 mod inspect;
 mod logs;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -51,6 +52,7 @@ async fn run(cli: Cli) -> ExitCode {
 }
 
 fn failed(message: &str) -> ExitCode {
-    eprintln!("milepost: {message}");
+    // Where nobody can be told, the exit code still tells.
+    let _ = writeln!(std::io::stderr(), "milepost: {message}");
     ExitCode::FAILURE
 }

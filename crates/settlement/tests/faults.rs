@@ -6,12 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use alloy::primitives::{Bytes, TxKind, U256};
-use common::proxy::Line;
 use common::{Done, Failing, World, eventually};
 use milepost_ledger::{AccountId, ChainId, ClaimState, Event, Outcome, Phase, TokenSeq, TxState, WriteOff};
 use milepost_settlement::{Chain, ChainState, Deps, Error, Settlement, SettlementConfig, SubmitterKey, Verdict, reconcile, why};
 use milepost_test_support::bindings::{HostRegistry, JobMarketplace};
-use milepost_test_support::{ChainOptions, DeployOptions, DevChain, SessionOptions};
+use milepost_test_support::{ChainOptions, DeployOptions, DevChain, Line, SessionOptions};
 
 #[tokio::test]
 async fn a_reorganisation_takes_a_claim_back_and_the_same_bytes_are_sent_again() -> Done {
@@ -93,6 +92,8 @@ async fn a_nonce_that_somebody_else_used_is_given_up_only_then_and_the_claim_is_
     let mut world = World::new().await?;
     world.config.confirmations = 2;
     let job = world.session(SessionOptions::default()).await?;
+    // Nothing is signed before the funding is final.
+    world.chain.mine(1).await?;
     world.generate(job, 100).await?;
     world.chain.set_automine(false).await?;
     let settlement = world.start().await?;
@@ -195,7 +196,7 @@ async fn a_session_completed_over_our_head_costs_what_was_not_claimed_and_is_exp
 async fn a_chain_that_is_dead_at_the_start_and_in_the_middle_only_delays() -> Done {
     let mut world = World::new().await?;
     let job = world.session(SessionOptions::default()).await?;
-    let line = Line::to(world.chain.port(), false).await?;
+    let line = Line::to(world.chain.port(), false)?;
     world.config.rpc_url = line.url();
     world.config.rpc_timeout_ms = 2_000;
     let settlement = world.start().await?;

@@ -2,12 +2,13 @@
 
 mod common;
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use common::{Done, World};
 use milepost_ledger::JobId;
 use milepost_prover::{BoxFuture, Proof, ProofRequest, Prover};
-use milepost_settlement::{Chain, Deps, Error, Settlement};
+use milepost_settlement::{Chain, Clock, Deps, Error, Settlement};
 use milepost_statement::ProofKind;
 use milepost_test_support::{DeployOptions, SessionOptions};
 use tokio::sync::Semaphore;
@@ -144,6 +145,33 @@ async fn what_one_session_generated_is_never_claimed_from_another_that_got_its_n
     assert!(world.claimed(job).await?.is_empty(), "claimed from another's deposit");
     assert!(record.halted.unwrap_or_default().contains("another session"));
     assert!(world.txs(job).is_empty(), "nothing was signed");
+    settlement.stop().await?;
+    Ok(())
+}
+
+/// A signed claim can be sent again by anybody, for ever: none is made before the session it is for is there to stay.
+#[tokio::test]
+async fn nothing_is_signed_for_a_session_whose_funding_is_not_final() -> Done {
+    let mut world = World::new().await?;
+    world.config.confirmations = 4;
+    let job = world.session(SessionOptions::default()).await?;
+    world.generate(job, 100).await?;
+    let looks = Arc::new(AtomicU32::new(0));
+    let counted = looks.clone();
+    let clock = Clock::new(move || {
+        counted.fetch_add(1, Ordering::SeqCst);
+        Clock::system().now()
+    });
+    let settlement = Settlement::start(world.config.clone(), Deps { clock, ..world.deps() }).await?;
+    world.until(job, "proven", |record| record.positions.proven.0 == 100).await;
+    let before = looks.load(Ordering::SeqCst);
+    common::eventually("looked at again and again", || {
+        assert!(world.txs(job).is_empty(), "signed for a session that may yet vanish");
+        if looks.load(Ordering::SeqCst) - before < 10 { Err("few looks".to_owned()) } else { Ok(()) }
+    })
+    .await;
+    world.chain.mine(3).await?;
+    world.until(job, "landed", |record| record.positions.landed.0 == 100).await;
     settlement.stop().await?;
     Ok(())
 }

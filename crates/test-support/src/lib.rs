@@ -1,8 +1,10 @@
-//! What tests and `milepost dev` share: a development chain with the contracts deployed, and a process killer.
+//! What tests and `milepost dev` share: a development chain with the contracts deployed, a line to it that can be cut, and a process
+//! killer.
 //!
 //! - [`DevChain`]: an anvil process on a port of its own. It dies with this process, also by SIGKILL, and when dropped.
 //! - [`Deployment`]: the marketplace and its neighbours on such a chain, a registered host, a funded depositor, and what
 //!   actors other than the node do there (fund a session, close it, look at balances and logs).
+//! - [`Line`]: a way to the chain that can be dead from the start, cut, or frozen, while the chain itself goes on.
 //! - [`Victim`]: a child process that is killed with SIGKILL at a chosen moment.
 //!
 //! Accounts are those of the well-known development mnemonic `test test … junk`; chain id 31337. **Does not** belong anywhere
@@ -14,6 +16,7 @@ mod chain;
 mod deploy;
 mod error;
 mod lifeline;
+mod line;
 mod session;
 mod tls;
 mod victim;
@@ -23,6 +26,7 @@ pub use chain::{ChainOptions, DevChain, Mining, Snapshot};
 pub use deploy::{Actors, DeployOptions, Deployment};
 pub use error::Error;
 pub use lifeline::die_with_parent;
+pub use line::Line;
 pub use session::{JobEvent, SessionOptions};
 pub use tls::install_tls;
 pub use victim::{Moment, Victim};

@@ -11,6 +11,7 @@ mod terms;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use futures::FutureExt;
 use milepost_gateway::{Deps, Host, SystemClock};
 use milepost_ledger::Digest;
 use milepost_ledger_db::LedgerDb;
@@ -27,7 +28,7 @@ pub(crate) use keys::read_key;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// The ledger's database.
-    #[error("ledger database: {0}")]
+    #[error("[{code}] ledger database: {0}\n{advice}", code = .0.code(), advice = .0.advice())]
     Ledger(#[from] milepost_ledger_db::Error),
     /// The model.
     #[error("model: {0}")]
@@ -151,10 +152,11 @@ pub(crate) async fn serve(config: Config, warnings: Vec<String>) -> Result<(), E
     .await
     .map_err(|error| Error::Doors(error.to_string()))?;
     let recovered = host.recover().await.map_err(|error| Error::Doors(error.to_string()))?;
-    tracing::info!(event = "serving", listen = %config.node.listen, ?recovered, "serving");
-
+    // Heard from before anybody can know that it serves.
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signals)?;
+    tracing::info!(event = "serving", listen = %config.node.listen, ?recovered, "serving");
+
     let told = async move {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -170,11 +172,16 @@ pub(crate) async fn serve(config: Config, warnings: Vec<String>) -> Result<(), E
     };
     let outcome = tokio::select! {
         served = milepost_gateway::serve(listener, Arc::clone(&host), told) => served.map_err(|error| Error::Doors(error.to_string())),
-        reason = db.stopped() => Err(Error::Ended { part: "the ledger", reason }),
+        reason = db.stopped() => Err(Error::Ledger(milepost_ledger_db::Error::Stopped { reason })),
         ended = settlement_ended => match ended {
             Ok(()) => Err(Error::Ended { part: "settlement", reason: "without a reason".to_owned() }),
             Err(error) => Err(Error::Settlement { error }),
         },
+    };
+    // A ledger that cannot be written fails every part at once. Whoever noticed first, that is the reason.
+    let outcome = match (outcome, tokio::task::unconstrained(db.stopped()).now_or_never()) {
+        (Err(_), Some(reason)) => Err(Error::Ledger(milepost_ledger_db::Error::Stopped { reason })),
+        (outcome, _) => outcome,
     };
     drop(log_settler);
     if outcome.is_ok()

@@ -1,6 +1,6 @@
 //! A dev chain with the contracts, and the settings of a node that settles on it with the scripted engine and mock proofs.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use alloy::primitives::U256;
 use milepost_client::{Amount, OpenRequest, Session, Wallet};
@@ -37,6 +37,16 @@ impl Ground {
         Self { chain, contracts, data: tempfile::tempdir().expect("a folder"), port, own: own.to_vec() }
     }
 
+    /// Folder of the ledger's database.
+    pub fn ledger(&self) -> PathBuf {
+        self.data.path().join("ledger")
+    }
+
+    /// Folder of everything the node keeps.
+    pub fn data(&self) -> &Path {
+        self.data.path()
+    }
+
     fn settings(&self) -> Vec<(&'static str, String)> {
         let mut settings = scripted_on(self.data.path());
         settings.extend([
@@ -54,8 +64,24 @@ impl Ground {
 
     /// Starts the node, or starts it again.
     pub fn start(&self) -> Node {
+        self.start_with(&[])
+    }
+
+    /// Starts the node with these settings over its own.
+    pub fn start_with(&self, more: &[(&'static str, String)]) -> Node {
+        let mut settings = self.settings();
+        settings.extend_from_slice(more);
+        Node::start(self.port, &settings, &self.variables())
+    }
+
+    /// Starts the node behind a shell that runs `before` first; waits for nothing.
+    pub fn start_behind(&self, before: &str) -> Node {
+        Node::start_behind(before, self.port, &self.settings(), &self.variables())
+    }
+
+    fn variables(&self) -> [(&'static str, String); 2] {
         let key = format!("0x{}", hex::encode(self.contracts.actors.submitter.key));
-        Node::start(self.port, &self.settings(), &[("HOST_PRIVATE_KEY", key), ("MILEPOST_LOG", "info,milepost_gateway=debug".to_owned())])
+        [("HOST_PRIVATE_KEY", key), ("MILEPOST_LOG", "info,milepost_gateway=debug".to_owned())]
     }
 
     /// Funds a session of 2 USDC out of the depositor's account.
@@ -85,10 +111,23 @@ impl Ground {
         Session::open(Wallet::development(account).expect("a key"), request).await.expect("funded")
     }
 
+    /// A claim's tokens for each that the marketplace took from this job, and how often it was paid out.
+    pub async fn claimed(&self, job: u64) -> (Vec<u64>, usize) {
+        use milepost_test_support::bindings::JobMarketplace::JobMarketplaceEvents as Event;
+        let events = self.contracts.events(&self.chain, job).await.expect("the job's logs");
+        let tokens = |event: &milepost_test_support::JobEvent| match &event.event {
+            Event::ProofOfWork(claim) => Some(u64::try_from(claim.tokensClaimed).expect("few")),
+            _ => None,
+        };
+        let paid = events.iter().filter(|event| matches!(event.event, Event::SessionCompleted(_))).count();
+        (events.iter().filter_map(tokens).collect(), paid)
+    }
+
     /// The host's books, read from the disk by another process and compared with the chain.
     pub fn reconcile(&self) -> serde_json::Value {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_milepost"));
-        command.args(["reconcile", "--json"]).env_remove("MILEPOST_KILLS").env_remove("MILEPOST_SEED");
+        command.args(["reconcile", "--json"]);
+        super::forget_own_variables(&mut command);
         for (key, value) in self.settings() {
             command.arg("--set").arg(format!("{key}={value}"));
         }

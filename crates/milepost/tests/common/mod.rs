@@ -23,6 +23,13 @@ pub struct Node {
     reader: Option<std::thread::JoinHandle<()>>,
 }
 
+/// Variables of the test itself are no settings of the node, and it says so.
+pub fn forget_own_variables(command: &mut Command) {
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("MILEPOST_")) {
+        command.env_remove(name);
+    }
+}
+
 /// A port that was free a moment ago.
 pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").expect("a socket").local_addr().expect("an address").port()
@@ -31,15 +38,25 @@ pub fn free_port() -> u16 {
 impl Node {
     /// Starts `milepost serve` with these settings and variables, and waits for its doors.
     pub fn start(port: u16, settings: &[(&str, String)], variables: &[(&str, String)]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_milepost"));
+        let mut node = Self::spawn(Command::new(env!("CARGO_BIN_EXE_milepost")), port, settings, variables);
+        node.wait_for_doors();
+        node
+    }
+
+    /// The same behind a shell that runs `before` first and then becomes the node: limits and signals pass on to it. Waits for
+    /// nothing.
+    pub fn start_behind(before: &str, port: u16, settings: &[(&str, String)], variables: &[(&str, String)]) -> Self {
+        let mut shell = Command::new("bash");
+        shell.args(["-c", &format!("{before}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_milepost")]);
+        Self::spawn(shell, port, settings, variables)
+    }
+
+    fn spawn(mut command: Command, port: u16, settings: &[(&str, String)], variables: &[(&str, String)]) -> Self {
         command.args(["serve", "--json", "--set", &format!("node.listen=127.0.0.1:{port}")]);
         for (key, value) in settings {
             command.arg("--set").arg(format!("{key}={value}"));
         }
-        // Variables of the test itself are no settings of the node, and it says so.
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("MILEPOST_")) {
-            command.env_remove(name);
-        }
+        forget_own_variables(&mut command);
         for (name, value) in variables {
             command.env(name, value);
         }
@@ -60,12 +77,11 @@ impl Node {
                 sink.lock().unwrap_or_else(PoisonError::into_inner).push(event);
             }
         });
-        let mut node = Self { child, url: format!("http://127.0.0.1:{port}"), log, fate, reader: Some(reader) };
-        node.wait_for_doors();
-        node
+        Self { child, url: format!("http://127.0.0.1:{port}"), log, fate, reader: Some(reader) }
     }
 
-    fn wait_for_doors(&mut self) {
+    /// Waits until it listens.
+    pub fn wait_for_doors(&mut self) {
         let begin = Instant::now();
         let address = self.url.trim_start_matches("http://").to_owned();
         while std::net::TcpStream::connect(&address).is_err() {
@@ -98,6 +114,72 @@ impl Node {
         }
     }
 
+    /// Waits until its whole log fits.
+    pub fn wait_until(&self, what: &str, limit: Duration, fits: impl Fn(&[Value]) -> bool) {
+        let begin = Instant::now();
+        while !fits(&self.log()) {
+            assert!(begin.elapsed() < limit, "{what} does not show in the log within {limit:?}:\n{}", self.log_text());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// How many events of this name it has logged.
+    pub fn logged(&self, name: &str) -> usize {
+        self.log().iter().filter(|event| event["event"] == name).count()
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until it ends by itself; its exit code (`None` after a signal) and everything it had logged.
+    pub fn end(mut self, limit: Duration) -> (Option<i32>, Vec<Value>) {
+        let begin = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().expect("a child") {
+                break status;
+            }
+            assert!(begin.elapsed() < limit, "the node goes on for more than {limit:?}:\n{}", self.log_text());
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        self.read_to_the_end();
+        (status.code(), self.log())
+    }
+
+    fn read_to_the_end(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            reader.join().expect("the log is read to its end");
+        }
+    }
+
+    /// What `/ready` answers: its status, and each check's verdict and words.
+    pub async fn ready(&self) -> (u16, Value) {
+        let answer = reqwest::get(format!("{}/ready", self.url)).await.expect("an answer");
+        (answer.status().as_u16(), answer.json().await.expect("JSON"))
+    }
+
+    /// Waits until this check of `/ready` is good, or is not; answers its words.
+    pub async fn wait_ready(&self, name: &str, good: bool, limit: Duration) -> String {
+        let begin = Instant::now();
+        loop {
+            let (status, body) = self.ready().await;
+            let checks = body["checks"].as_array().expect("checks");
+            let all = checks.iter().all(|check| check["ok"] == true);
+            assert_eq!(
+                (status, &body["ready"]),
+                (if all { 200 } else { 503 }, &Value::Bool(all)),
+                "the whole is what its parts are: {body}"
+            );
+            let check = checks.iter().find(|check| check["name"] == name).unwrap_or_else(|| panic!("no check {name}: {body}"));
+            if check["ok"] == good {
+                return check["message"].as_str().expect("words").to_owned();
+            }
+            assert!(begin.elapsed() < limit, "{name} does not become {good} within {limit:?}: {body}\n{}", self.log_text());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// SIGKILL at the instant when it logs the next event of this name.
     pub fn kill_at(&self, event: &'static str) {
         *self.fate.lock().unwrap_or_else(PoisonError::into_inner) = Some(event);
@@ -118,16 +200,14 @@ impl Node {
     pub fn kill_and_read(mut self) -> Vec<Value> {
         self.child.kill().expect("killed");
         self.child.wait().expect("reaped");
-        if let Some(reader) = self.reader.take() {
-            reader.join().expect("the log is read to its end");
-        }
+        self.read_to_the_end();
         self.log()
     }
 
     /// SIGTERM; waits for the end and returns its exit code.
-    pub fn terminate(mut self) -> Option<i32> {
+    pub fn terminate(self, limit: Duration) -> Option<i32> {
         signal(self.child.id(), nix::sys::signal::Signal::SIGTERM);
-        self.child.wait().expect("reaped").code()
+        self.end(limit).0
     }
 }
 

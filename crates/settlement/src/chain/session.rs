@@ -1,7 +1,12 @@
 //! A job as the contract holds it.
 
+use std::cmp::Ordering;
+use std::future::IntoFuture as _;
+
+use alloy::consensus::BlockHeader as _;
 use alloy::eips::BlockId;
 use alloy::primitives::{Address as EvmAddress, U256};
+use alloy::providers::Provider as _;
 use milepost_ledger::{
     Account, Address, ChainStatus, ChainView, Digest, JobId, Payout, Terms, TokenCount, TokenSeq, UnixSeconds, VoucherTerms,
 };
@@ -159,6 +164,19 @@ impl Chain {
             closed_to_claims: found.closed_to_claims,
         };
         Ok(Seen { view, keeps_heads: found.head.is_some(), last_proof: found.last_proof, terms: found.terms })
+    }
+
+    /// Whether the funding of a job, which `head` shows to have happened at `funded`, is final.
+    pub(crate) async fn is_funding_final(&self, job: JobId, funded: UnixSeconds, head: &Head) -> Result<bool, Error> {
+        let Some(height) = self.final_height(head).await? else { return Ok(false) };
+        let block = self.ask("a block's time", self.provider().get_block_by_number(height.into()).into_future()).await?;
+        let Some(block) = block else { return Ok(false) };
+        Ok(match UnixSeconds(block.header.timestamp()).cmp(&funded) {
+            Ordering::Less => false,
+            Ordering::Greater => true,
+            // Fast chains make several blocks in a second. Asked for only here: old states are not kept everywhere.
+            Ordering::Equal => self.job_at(job, block.header.hash.into()).await?.is_some(),
+        })
     }
 
     /// The terms of a job, cached: they never change. `None` if there is no such job.

@@ -3,7 +3,7 @@
 use alloy::primitives::Bytes;
 use milepost_ledger::{
     AccountId, AccountRecord, ChainStatus, ChainView, Claim, ClaimState, Event, JobId, Phase, Purpose, RevertClass, SessionEnd, Step,
-    Terms, WaitFor,
+    Terms, UnixSeconds, WaitFor,
 };
 
 use super::Driver;
@@ -14,6 +14,12 @@ use crate::submitter::{Expect, Submission};
 
 /// Steps of one job in one look: see the close, plan a claim, begin to prove it. More would be a planner that goes in circles.
 const MAX_STEPS: usize = 8;
+
+/// What a look at a job sees of the chain.
+struct Look<'a> {
+    seen: &'a Seen,
+    head: &'a Head,
+}
 
 /// Whether to go on with the same job in the same look.
 enum Go {
@@ -32,13 +38,14 @@ impl Driver {
         if is_anothers(&record, &seen.terms) {
             return self.another_job(job, &record).await;
         }
+        let look = Look { seen: &seen, head };
         for _ in 0..MAX_STEPS {
             let Some(planned) = self.books.plan(job, &seen, self.config.plan()).await? else {
                 self.forget(job);
                 return Ok(());
             };
             self.set_alarms(job, &planned.record, &seen.view);
-            match self.step(job, &planned, &seen).await? {
+            match self.step(job, &planned, &look).await? {
                 Go::Again => {}
                 Go::Enough => return Ok(()),
             }
@@ -48,12 +55,12 @@ impl Driver {
         Ok(())
     }
 
-    async fn step(&mut self, job: JobId, planned: &Planned, seen: &Seen) -> Result<Go, Error> {
+    async fn step(&mut self, job: JobId, planned: &Planned, look: &Look<'_>) -> Result<Go, Error> {
         let record = &planned.record;
         let at = self.clock.now();
         match &planned.step {
             Step::Wait(WaitFor::Claim) => match &planned.claim {
-                Some(claim) => return self.advance(claim, record, seen).await,
+                Some(claim) => return self.advance(claim, record, look).await,
                 // Landed, and not final yet: the submitter's next look tells.
                 None => {
                     self.dirty.insert(job);
@@ -146,7 +153,7 @@ impl Driver {
     }
 
     /// Brings an unresolved claim on its way.
-    async fn advance(&mut self, claim: &Claim, record: &AccountRecord, seen: &Seen) -> Result<Go, Error> {
+    async fn advance(&mut self, claim: &Claim, record: &AccountRecord, look: &Look<'_>) -> Result<Go, Error> {
         let job = claim.id.job;
         match (&claim.state, &claim.proof) {
             (ClaimState::Planned | ClaimState::Proving, _) => {
@@ -156,10 +163,17 @@ impl Driver {
             (ClaimState::Proven, Some(proof)) => {
                 let Some(terms) = &record.terms else { return Ok(Go::Enough) };
                 // Proving may begin before the rate cap allows the claim; sending may not.
-                let last_proof = seen.last_proof.unwrap_or(terms.started);
+                let last_proof = look.seen.last_proof.unwrap_or(terms.started);
                 let allowed_at = terms.claim_allowed_at(claim.statement.first_seq, claim.statement.end(), last_proof);
-                if seen.view.time < allowed_at {
+                if look.seen.view.time < allowed_at {
                     self.alarm(job, allowed_at);
+                    return Ok(Go::Enough);
+                }
+                // What is signed can be sent again by anybody: were the funding reorganised away, it would reach whatever session
+                // has the number then.
+                let funded = look.seen.terms.started;
+                if record.final_block.is_none() && !self.chain.is_funding_final(job, funded, look.head).await? {
+                    self.dirty.insert(job);
                     return Ok(Go::Enough);
                 }
                 let data = self.claim_call(claim, proof, record).await?;
@@ -209,7 +223,7 @@ impl Driver {
     fn set_alarms(&mut self, job: JobId, record: &AccountRecord, view: &ChainView) {
         let Some(terms) = &record.terms else { return };
         self.deadlines.extend(record.deadline().map(|deadline| (job, deadline)));
-        let before = |time: milepost_ledger::UnixSeconds| milepost_ledger::UnixSeconds(time.0.saturating_sub(self.config.claim_seconds));
+        let before = |time: UnixSeconds| UnixSeconds(time.0.saturating_sub(self.config.claim_seconds));
         let mut times = Vec::new();
         match view.status {
             ChainStatus::Active if record.phase == Phase::Open => {

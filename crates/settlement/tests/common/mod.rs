@@ -1,8 +1,6 @@
 //! A whole world for one test: chain, contracts, ledger on a store that can lose its power, mock prover, settlement.
 #![allow(dead_code, unreachable_pub)] // each test file uses its own part
 
-pub mod proxy;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
