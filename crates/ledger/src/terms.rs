@@ -1,13 +1,13 @@
 //! What a job was funded with, as read from the chain, and what its payout must be.
 
 use milepost_statement::{Address, ChainId, Digest, TokenCount, TokenSeq};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{TokenAmount, UnixSeconds};
 
 /// A job's terms (`SessionTerms` and the marketplace's constants), read from the chain when the job is first seen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "stored::Terms", into = "stored::Terms")]
+#[serde(remote = "Self")]
 pub struct Terms {
     /// Chain id.
     pub chain: ChainId,
@@ -48,6 +48,7 @@ pub struct Terms {
     /// Commitment to the client's salt; zero for none.
     pub salt_commitment: Digest,
     /// The rules of a marketplace of another generation than ours; `None` for ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deployed: Option<Deployed>,
 }
 
@@ -155,6 +156,27 @@ impl Terms {
 /// `a × b / c` rounded down, without overflow for c ≤ 2³² and b ≤ c.
 fn mul_div(a: u128, b: u128, c: u128) -> u128 {
     (a / c) * b + (a % c) * b / c
+}
+
+// `serde(remote)` above gives `Terms` functions that go by the names of its fields; stored records go by their order.
+impl Serialize for Terms {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            Self::serialize(self, serializer)
+        } else {
+            stored::Terms::from(self.clone()).serialize(serializer)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Terms {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            Self::deserialize(deserializer)
+        } else {
+            stored::Terms::deserialize(deserializer).map(Self::from)
+        }
+    }
 }
 
 /// Terms as they are stored. Records are positional, so that a new field would make every older record unreadable; instead the rules

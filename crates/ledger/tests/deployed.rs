@@ -69,6 +69,19 @@ fn records_of_our_own_marketplace_are_stored_as_they_were() {
 }
 
 #[test]
+fn what_is_shown_of_our_own_marketplace_has_the_fields_it_had() {
+    let shown = serde_json::to_value(terms(10)).expect("terms are shown");
+    assert_eq!(shown["voucher"], serde_json::Value::Null);
+    assert_eq!(shown.get("deployed"), None);
+    assert_eq!(shown.as_object().map(serde_json::Map::len), Some(19));
+    let theirs = serde_json::to_value(precise(10)).expect("terms are shown");
+    assert_eq!(theirs["deployed"]["price_precision"], 1_000);
+    for (shown, terms) in [(shown, terms(10)), (theirs, precise(10))] {
+        assert_eq!(serde_json::from_value::<Terms>(shown).expect("what was shown"), terms);
+    }
+}
+
+#[test]
 fn the_rate_counts_from_the_last_proof_and_not_from_the_start() {
     let ours = Terms { deployed: None, rate: 10, burst: TokenCount(200), ..precise(100_000) };
     let theirs = Terms { rate: 10, ..precise(100_000) };
