@@ -9,8 +9,9 @@ use alloy::primitives::Address as EvmAddress;
 use alloy::sol_types::SolEvent as _;
 use common::{Done, World};
 use markets::{Around, Generation, HashForm, Market, SignedDeltaForm};
-use milepost_ledger::{Address, Bound, Limits, Payout, Phase, TokenAmount, TokenCount, WriteOff};
-use milepost_settlement::generation::{ContentId, Hop, published};
+use milepost_ledger::{Address, Bound, ClaimId, JobId, Limits, Payout, Phase, TokenAmount, TokenCount, TokenSeq, WriteOff};
+use milepost_ledger_db::ContentPart;
+use milepost_settlement::generation::{Content, ContentId, Folder, Hop, Publisher as _, published};
 use milepost_settlement::{Chain, Error, Verdict, reconcile, why};
 use sha2::{Digest as _, Sha256};
 
@@ -163,6 +164,26 @@ async fn what_a_claim_names_can_be_fetched_and_hashes_to_what_the_chain_was_told
     let statement = published(&world.db, told.deltaCID.parse()?)?.expect("served by the node");
     assert_eq!(statement, claim.statement.journal());
     assert_eq!(published(&world.db, ContentId::of(b"something else"))?, None);
+    Ok(())
+}
+
+#[tokio::test]
+async fn content_in_a_folder_is_whole_and_named_by_its_id() -> Done {
+    let folder = std::env::temp_dir().join(format!("milepost-content-{}", std::process::id()));
+    std::fs::create_dir_all(&folder)?;
+    let publisher = Folder::new(&folder);
+    let claim = ClaimId { job: JobId(7), first: TokenSeq(0), plan: 0 };
+    let content = Content { claim, part: ContentPart::Receipt, bytes: b"hello world".to_vec() };
+    let id = publisher.publish(content.clone()).await?;
+    assert_eq!(id.to_string(), "bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e", "the id that IPFS gives");
+    // Half of it, as a crash of something without our care would leave it, is replaced.
+    std::fs::write(folder.join(id.to_string()), b"hello")?;
+    assert_eq!(publisher.publish(content).await?, id);
+    assert_eq!(std::fs::read(folder.join(id.to_string()))?, b"hello world");
+    assert_eq!(std::fs::read_dir(&folder)?.count(), 1);
+    std::fs::remove_dir_all(&folder)?;
+    let gone = Content { claim, part: ContentPart::Receipt, bytes: vec![1] };
+    assert_eq!(publisher.publish(gone).await.map_err(|error| error.code()), Err("MP-S-042"), "a claim without its receipt is not sent");
     Ok(())
 }
 

@@ -2,10 +2,11 @@
 
 use alloy::primitives::Bytes;
 use milepost_ledger::{AccountRecord, Claim, ProofMeta};
+use milepost_ledger_db::ContentPart;
 
 use super::Driver;
 use crate::Error;
-use crate::generation::{ClaimParts, Content, ContentId, Part};
+use crate::generation::{ClaimParts, Content, ContentId};
 
 impl Driver {
     /// Publishes what the claim names, where the marketplace wants that; what is sent is durable before.
@@ -21,7 +22,7 @@ impl Driver {
         let receipt = self.books.db.receipt(claim.id).map_err(crate::books::error)?;
         let receipt = receipt.ok_or_else(|| Error::Publish(format!("the receipt of claim {} is not in the database", claim.id)))?;
         let content = |part, bytes| Content { claim: claim.id, part, bytes };
-        let receipt = self.publisher.publish(content(Part::Receipt, receipt)).await?;
+        let receipt = self.publisher.publish(content(ContentPart::Receipt, receipt)).await?;
         // The claim names the receipt by the same digest as its hash: a store that answers another id has stored something else.
         if receipt != ContentId::from(proof.receipt) {
             return Err(Error::Publish(format!(
@@ -30,7 +31,7 @@ impl Driver {
                 ContentId::from(proof.receipt)
             )));
         }
-        let statement = self.publisher.publish(content(Part::Statement, claim.statement.journal().to_vec())).await?;
+        let statement = self.publisher.publish(content(ContentPart::Statement, claim.statement.journal().to_vec())).await?;
         self.books.pass("published")?;
         Ok((receipt, statement))
     }

@@ -38,7 +38,7 @@ mod session;
 pub use content::ContentId;
 pub use forms::{deployed_functions, deployed_topics};
 pub use identify::{Chosen, Hop, Identified, choose};
-pub use publish::{Content, Folder, NodeServed, Part, Publisher, published};
+pub use publish::{Content, Folder, NodeServed, Publisher, published};
 
 pub(crate) use forms::{Refusal, refusal};
 pub(crate) use identify::identify;

@@ -4,29 +4,20 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use milepost_ledger::ClaimId;
-use milepost_ledger_db::{Blob, LedgerDb};
+use milepost_ledger_db::{Blob, ContentPart, LedgerDb};
 use milepost_prover::BoxFuture;
 
 use super::ContentId;
 use crate::Error;
 use crate::books::error;
 
-/// What is published of a claim. Neither part holds a token: prompts and answers stay where they are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// The proof's receipt.
-    Receipt,
-    /// The statement's journal: what is claimed, by whom, following on from what.
-    Statement,
-}
-
-/// Something to publish.
+/// Something to publish of a claim: neither part holds a token, prompts and answers stay where they are.
 #[derive(Clone, Debug)]
 pub struct Content {
     /// The claim it belongs to.
     pub claim: ClaimId,
     /// What it is of it.
-    pub part: Part,
+    pub part: ContentPart,
     /// The bytes.
     pub bytes: Vec<u8>,
 }
@@ -40,7 +31,8 @@ pub trait Publisher: Send + Sync {
     fn publish(&self, content: Content) -> BoxFuture<'_, Result<ContentId, Error>>;
 }
 
-/// Content served by the node itself: it is in the ledger's database already, and is found there by its id ([`published`]).
+/// Content served by the node itself: it is in the ledger's database already, is found there by its id ([`published`]), and is answered
+/// at `GET /ipfs/{id}`.
 #[derive(Clone)]
 pub struct NodeServed {
     db: LedgerDb,
@@ -57,32 +49,19 @@ impl Publisher for NodeServed {
     fn publish(&self, content: Content) -> BoxFuture<'_, Result<ContentId, Error>> {
         Box::pin(async move {
             let id = ContentId::of(&content.bytes);
-            let part = if content.part == Part::Receipt { 'r' } else { 's' };
-            let name = name(id);
-            let found = format!("{part}{}", content.claim).into_bytes();
-            if self.db.meta(&name).map_err(error)?.as_ref() != Some(&found) {
-                self.db.apply_with(Vec::new(), vec![Blob::Meta { name, bytes: found }]).await.map_err(error)?;
+            let text = id.to_string();
+            if self.db.content(&text).map_err(error)?.is_none() {
+                self.db.apply_with(Vec::new(), vec![Blob::content(&text, content.claim, content.part)]).await.map_err(error)?;
             }
             Ok(id)
         })
     }
 }
 
-fn name(id: ContentId) -> String {
-    format!("content.{id}")
-}
-
 /// Content that [`NodeServed`] published, by its id; checked against the id before it is given out.
 pub fn published(db: &LedgerDb, id: ContentId) -> Result<Option<Vec<u8>>, Error> {
-    let Some(found) = db.meta(&name(id)).map_err(error)? else { return Ok(None) };
-    let text = String::from_utf8_lossy(&found).into_owned();
-    let claim = || text.get(1..).and_then(|claim| claim.parse::<ClaimId>().ok());
-    let bytes = match (text.chars().next(), claim()) {
-        (Some('r'), Some(claim)) => db.receipt(claim).map_err(error)?,
-        (Some('s'), Some(claim)) => db.claim(claim).map_err(error)?.map(|claim| claim.statement.journal().to_vec()),
-        _ => None,
-    };
-    Ok(bytes.filter(|bytes| ContentId::of(bytes) == id))
+    let found = db.content(&id.to_string()).map_err(error)?;
+    Ok(found.filter(|bytes| ContentId::of(bytes) == id))
 }
 
 /// Content put into a folder, one file named by each id: for whoever brings it to IPFS or an object store from there.

@@ -1,4 +1,5 @@
 //! A marketplace of a deployed generation in a world of its own: deployed, proxied, funded.
+#![allow(unreachable_pub)] // as in `common`
 
 use std::error::Error;
 
