@@ -59,10 +59,10 @@ fn records_of_our_own_marketplace_are_stored_as_they_were() {
     let salt = 32;
     assert_eq!(plain[plain.len() - salt - 1], 0);
     let voucher = VoucherTerms { signer: Address([5; 20]), allowance: TokenCount(3) };
-    let vouched = bytes(&Terms { voucher: Some(voucher), ..terms(10) });
+    let signed = bytes(&Terms { voucher: Some(voucher), ..terms(10) });
     let option = postcard::to_allocvec(&Some(voucher)).expect("a record of known shape");
-    assert_eq!(vouched[..plain.len() - salt - 1], plain[..plain.len() - salt - 1]);
-    assert_eq!(vouched[plain.len() - salt - 1..vouched.len() - salt], option);
+    assert_eq!(signed[..plain.len() - salt - 1], plain[..plain.len() - salt - 1]);
+    assert_eq!(signed[plain.len() - salt - 1..signed.len() - salt], option);
     for terms in [terms(10), Terms { voucher: Some(voucher), ..terms(10) }, precise(10)] {
         assert_eq!(postcard::from_bytes::<Terms>(&bytes(&terms)).expect("what was written"), terms);
     }

@@ -255,7 +255,7 @@ fn word(address: EvmAddress) -> U256 {
 }
 
 async fn deploy(world: &World, code: Vec<u8>, arguments: &[U256]) -> Result<EvmAddress, Box<dyn Error>> {
-    let words = arguments.iter().flat_map(|word| word.to_be_bytes::<32>());
+    let words = arguments.iter().flat_map(U256::to_be_bytes::<32>);
     let data: Vec<u8> = code.into_iter().chain(words).collect();
     let owner = world.deployed.actors.owner.address;
     let receipt = world.chain.send("a contract", owner, TxKind::Create, data.into(), U256::ZERO).await?;
