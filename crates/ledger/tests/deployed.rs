@@ -99,7 +99,7 @@ fn without_a_window_what_may_be_lost_is_bounded_and_claimed_before_generation_wa
         let admission = desk.account().admissible(UnixSeconds(START.0 + 100), limits);
         (admission.tokens.0, admission.bound)
     };
-    assert_eq!(admitted(&desk, &limits), (2_000, Bound::AtRisk));
+    assert_eq!(admitted(&desk, &limits), (2_000, Bound::AtRisk), "bounded though the operator set nothing");
     let risk = Limits { max_at_risk: Some(TokenAmount(1_000)), ..limits };
     assert_eq!(admitted(&desk, &risk), (400, Bound::AtRisk), "1000 at 2.5");
     desk.meter(999);
