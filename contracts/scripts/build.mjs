@@ -1,4 +1,5 @@
-// Compiles src/ with solc-js and writes artifacts/<Name>.json; `--check` compares byte for byte instead.
+// Compiles src/ and generations/ with solc-js and writes artifacts/<Name>.json and artifacts/generations/<Name>.json;
+// `--check` compares byte for byte instead.
 // One artifact is { abi, bytecode, deployedBytecode, methodIdentifiers, errorIdentifiers, eventTopics, compiler }.
 import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -14,6 +15,19 @@ const out = path.join(root, "artifacts");
 
 /** What is deployed, and the interfaces that others bind to. */
 const PUBLISHED = ["JobMarketplace", "HostEarnings", "HostRegistry", "TestUSDC", "IRiscZeroVerifier"];
+/** Test marketplaces, one for each generation that others deployed, and what stands around them. */
+const GENERATIONS = [
+  "BytesForm",
+  "HashForm",
+  "PreciseHashForm",
+  "SignedForm",
+  "SignedDeltaForm",
+  "TimeoutForm",
+  "DeployedEarnings",
+  "StorageProxy",
+  "BeaconedProxy",
+  "Cloner",
+];
 /** EIP-170: a larger contract cannot be deployed. */
 const MAX_DEPLOYED_BYTES = 24576;
 /** Must equal foundry.toml, so that tests run the very code that is shipped; `build` checks that they do. */
@@ -32,10 +46,10 @@ function solidityFiles(directory) {
   });
 }
 
-/** All sources reachable from src/, by the names that imports resolve to. */
+/** All sources reachable from src/ and generations/, by the names that imports resolve to. */
 function gather() {
   const sources = {};
-  const queue = solidityFiles("src").sort();
+  const queue = [...solidityFiles("src"), ...solidityFiles("generations")].sort();
   while (queue.length > 0) {
     const name = queue.shift();
     if (sources[name]) continue;
@@ -77,8 +91,12 @@ function build() {
   if (problems.length > 0) throw new Error("the contracts do not compile without errors and warnings");
 
   const artifacts = new Map();
-  for (const name of PUBLISHED) {
-    const contracts = Object.entries(output.contracts).filter(([file, all]) => file.startsWith("src/") && all[name]);
+  const published = [
+    ...PUBLISHED.map((name) => ["src/", name, `${name}.json`]),
+    ...GENERATIONS.map((name) => ["generations/", name, `generations/${name}.json`]),
+  ];
+  for (const [directory, name, target] of published) {
+    const contracts = Object.entries(output.contracts).filter(([file, all]) => file.startsWith(directory) && all[name]);
     if (contracts.length !== 1) throw new Error(`expected one contract ${name}, found ${contracts.length}`);
     const { abi, evm } = contracts[0][1][name];
     const size = evm.deployedBytecode.object.length / 2;
@@ -92,7 +110,7 @@ function build() {
       eventTopics: identifiers(abi, "event", 64),
       compiler: { version: version(), settings: SETTINGS },
     };
-    artifacts.set(`${name}.json`, `${JSON.stringify(artifact, null, 2)}\n`);
+    artifacts.set(target, `${JSON.stringify(artifact, null, 2)}\n`);
     console.log(`${name.padEnd(18)} ${String(size).padStart(6)} bytes deployed`);
   }
   return artifacts;
@@ -117,7 +135,7 @@ function compareFoundrySettings() {
 compareFoundrySettings();
 const artifacts = build();
 if (process.argv.includes("--check")) {
-  const committed = existsSync(out) ? readdirSync(out) : [];
+  const committed = existsSync(out) ? readdirSync(out, { recursive: true }).filter((name) => name.endsWith(".json")) : [];
   const names = [...new Set([...artifacts.keys(), ...committed])].sort();
   const different = names.filter((name) => {
     const file = path.join(out, name);
@@ -130,7 +148,7 @@ if (process.argv.includes("--check")) {
   console.log("artifacts are up to date");
 } else {
   rmSync(out, { recursive: true, force: true });
-  mkdirSync(out, { recursive: true });
+  mkdirSync(path.join(out, "generations"), { recursive: true });
   for (const [name, text] of artifacts) writeFileSync(path.join(out, name), text);
   console.log(`wrote ${artifacts.size} artifacts`);
 }

@@ -50,6 +50,7 @@ mod answer;
 mod check;
 mod codec;
 mod commit;
+mod content;
 mod error;
 mod handle;
 mod priority;
@@ -62,6 +63,7 @@ mod writes;
 
 pub use answer::{Blob, Change, Committed, Forget};
 pub use check::{CheckReport, MAX_PROBLEMS, Problem};
+pub use content::ContentPart;
 pub use error::Error;
 pub use handle::{CHANGES, LedgerDb, Options, QUEUE};
 pub use rows::MAX_TOKENS_READ;

@@ -5,13 +5,18 @@ use milepost_statement::TokenCount;
 use crate::planner::claim_size;
 use crate::{Account, AccountRecord, Phase, TokenAmount, TokenSeq, UnixSeconds};
 
+/// Most unclaimed tokens where the contract has no closing window and the operator set no value at risk: the depositor can take them
+/// all at any moment by completing the session. Two claims of the usual size: one under way, and one gathering behind it.
+pub const MAX_UNCLAIMED_WITHOUT_WINDOW: TokenCount = TokenCount(2_000);
+
 /// The host's own limits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
     /// Seconds before the last moment for a claim in which nothing is generated any more: the time until a close on chain is
     /// noticed, and one claim from plan to finality (proving, two fee bumps, confirmations), must fit in.
     pub reserve_seconds: u64,
-    /// Most value of unclaimed tokens; `None` where the contract has a closing window.
+    /// Most value of unclaimed tokens. `None`: no bound where the contract has a closing window, else
+    /// [`MAX_UNCLAIMED_WITHOUT_WINDOW`].
     pub max_at_risk: Option<TokenAmount>,
     /// How fast claims follow one another; `None` where that is no limit.
     pub pace: Option<ClaimPace>,
@@ -111,12 +116,21 @@ impl AccountRecord {
             let size = claim_size(self.threshold, terms.min_claim, pace.max_claim_tokens);
             positions.finalized.0.saturating_add(size.0.saturating_mul(rounds))
         });
+        let rate_cap = match terms.deployed {
+            None => terms.rate_cap(if_closed_now).0,
+            // Counted from the last proof, which may be made at any moment: only the time that is left is sure to be had.
+            Some(_) => positions.finalized.0.saturating_add(if_closed_now.since(now).saturating_mul(2 * u64::from(terms.rate))),
+        };
+        let unclaimed = match limits.max_at_risk {
+            Some(risk) => Some(terms.worth_of(risk)),
+            None => (terms.claim_window == 0).then_some(MAX_UNCLAIMED_WITHOUT_WINDOW),
+        };
         let ceilings = [
             (Some(terms.affordable().0), Bound::Deposit),
-            (Some(terms.rate_cap(if_closed_now).0), Bound::RateCap),
+            (Some(rate_cap), Bound::RateCap),
             (in_window, Bound::Proving),
             (self.voucher_ceiling().map(|ceiling| ceiling.0), Bound::Voucher),
-            (limits.max_at_risk.map(|risk| positions.landed.0.saturating_add(tokens_worth(risk, terms.price))), Bound::AtRisk),
+            (unclaimed.map(|tokens| positions.landed.0.saturating_add(tokens.0)), Bound::AtRisk),
         ];
         let (ceiling, bound) = ceilings
             .into_iter()
@@ -131,8 +145,4 @@ impl AccountRecord {
         let voucher = self.terms.as_ref()?.voucher?;
         Some(TokenSeq(self.voucher.0.saturating_add(voucher.allowance.0)))
     }
-}
-
-fn tokens_worth(amount: TokenAmount, price: TokenAmount) -> u64 {
-    u64::try_from(amount.0 / price.0.max(1)).unwrap_or(u64::MAX)
 }

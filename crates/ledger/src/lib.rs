@@ -47,7 +47,7 @@ mod tx;
 mod units;
 
 pub use account::{Account, AccountId, ActiveTurn, CheckpointMeta, OpenRun, Phase};
-pub use admission::{Admission, Bound, ClaimPace, Limits};
+pub use admission::{Admission, Bound, ClaimPace, Limits, MAX_UNCLAIMED_WITHOUT_WINDOW};
 pub use apply::Ledger;
 pub use claim::{Claim, ClaimId, ClaimState, ProofMeta};
 pub use effect::{AccountRecord, CheckpointRecord, Effect, TurnRecord, TurnState};
@@ -57,7 +57,7 @@ pub use planner::{ChainStatus, ChainView, MAX_CLOSING_REVERTS, PlanConfig, Step,
 pub use positions::{Broken, Positions};
 pub use restore::Restored;
 pub use savepoint::Savepoint;
-pub use terms::{Payout, Terms, VoucherTerms};
+pub use terms::{Deployed, Payout, Terms, VoucherTerms};
 pub use tx::{Attempt, Outcome, Purpose, RevertClass, Tx, TxId, TxState};
 pub use units::{BlockRef, TokenAmount, UnixSeconds};
 

@@ -2,6 +2,7 @@
 
 use milepost_statement::{Digest, TokenCount, TokenSeq};
 
+use crate::admission::MAX_UNCLAIMED_WITHOUT_WINDOW;
 use crate::{Account, BlockRef, CheckpointMeta, Claim, ClaimState, Phase, SessionEnd, Terms, TokenAmount, UnixSeconds, WriteOff};
 
 /// What the chain says of a job, read at one block.
@@ -159,6 +160,8 @@ pub fn plan(account: &Account, view: &ChainView, config: &PlanConfig) -> Step {
         (_, ChainStatus::Active) if record.close.is_some() => request_close(account, view),
         (_, ChainStatus::Active) => match next_claim(account, terms, view, config) {
             Next::Step(step) => step,
+            // Without a window a close changes nothing for what is left.
+            Next::Never if terms.claim_window == 0 => finalize(account, view),
             Next::Never => request_close(account, view),
         },
         _ if unclaimed == TokenCount::ZERO || view.closed_to_claims || window_is_over(view) => finalize(account, view),
@@ -220,18 +223,25 @@ fn closing_step(account: &Account, view: &ChainView, step: Step) -> Step {
     if record.closing_reverts >= MAX_CLOSING_REVERTS {
         return Step::Halt { reason: format!("requestClose or finalize reverted {} times", record.closing_reverts) };
     }
-    if view.time < record.not_before { Step::Wait(WaitFor::Until(record.not_before)) } else { step }
+    let completable = record.terms.as_ref().map_or(record.not_before, Terms::completable_from);
+    let not_before = if step == Step::Finalize { record.not_before.max(completable) } else { record.not_before };
+    if view.time < not_before { Step::Wait(WaitFor::Until(not_before)) } else { step }
+}
+
+/// Anybody may end the session soon, because no claim was made for so long.
+fn idle_is_near(account: &Account, terms: &Terms, view: &ChainView, config: &PlanConfig) -> bool {
+    heeds_idle(terms, config) && view.time.plus(config.claim_seconds) >= account.record.last_claim.plus(terms.idle_timeout)
 }
 
 /// A running session: claim when enough has gathered, when its value is high, or when the idle timeout nears.
 fn claim_while_open(account: &Account, terms: &Terms, view: &ChainView, config: &PlanConfig) -> Step {
     let unclaimed = account.record.positions.sealed - account.record.positions.finalized;
-    let worth = terms.price.checked_mul(unclaimed.0).unwrap_or(TokenAmount(u128::MAX));
-    let idle_is_near =
-        heeds_idle(terms, config) && view.time.plus(config.claim_seconds) >= account.record.last_claim.plus(terms.idle_timeout);
-    // Waiting for more than one claim can hold would be waiting for nothing.
-    let enough = unclaimed >= config.claim_tokens.min(claim_size(account.record.threshold, terms.min_claim, config.max_claim_tokens));
-    if !(enough || idle_is_near || config.claim_at_value.is_some_and(|value| worth >= value)) {
+    let worth = terms.charge(unclaimed).unwrap_or(TokenAmount(u128::MAX));
+    // Waiting for more than one claim can hold would be waiting for nothing, and so would be waiting for what is not admitted.
+    let admitted = if terms.claim_window == 0 { TokenCount(MAX_UNCLAIMED_WITHOUT_WINDOW.0 / 2) } else { TokenCount(u64::MAX) };
+    let full = claim_size(account.record.threshold, terms.min_claim, config.max_claim_tokens).min(admitted.max(terms.min_claim));
+    let enough = unclaimed >= config.claim_tokens.min(full);
+    if !(enough || idle_is_near(account, terms, view, config) || config.claim_at_value.is_some_and(|value| worth >= value)) {
         return Step::Wait(WaitFor::Tokens);
     }
     match next_claim(account, terms, view, config) {
@@ -285,13 +295,15 @@ fn next_claim(account: &Account, terms: &Terms, view: &ChainView, config: &PlanC
         };
     };
     let may_be_small = matches!(view.status, ChainStatus::Closing { .. });
-    let Some(end) = run(account, terms, config, reachable, may_be_small) else {
+    // Where an end at any moment takes all that is unclaimed, a whole claim is worth more than what it may strand.
+    let hold_back = terms.claim_window == 0 && !idle_is_near(account, terms, view, config);
+    let Some(end) = run(account, terms, config, reachable, may_be_small, hold_back) else {
         return Next::Never;
     };
     if view.time < record.not_before {
         return Next::Step(Step::Wait(WaitFor::Until(record.not_before)));
     }
-    let allowed_at = terms.rate_allows_at(end - TokenSeq::ZERO);
+    let allowed_at = terms.claim_allowed_at(record.positions.finalized, end, record.last_claim);
     let start_at = UnixSeconds(allowed_at.0.saturating_sub(config.claim_seconds));
     Next::Step(if view.time < start_at { Step::Wait(WaitFor::Until(start_at)) } else { Step::Claim { until: end } })
 }
@@ -299,14 +311,21 @@ fn next_claim(account: &Account, terms: &Terms, view: &ChainView, config: &PlanC
 /// Where the next claim ends: the longest run within `max_claim_tokens`, or where that is below the contract's minimum the
 /// shortest that reaches it. In Closing one claim below the minimum closes the job to further ones, so it must be the last.
 /// A contract without a closing window takes no tail at all: there a rest of at least the minimum is held back for the last
-/// claim.
-fn run(account: &Account, terms: &Terms, config: &PlanConfig, reachable: TokenSeq, may_be_small: bool) -> Option<TokenSeq> {
+/// claim (`hold_back`).
+fn run(
+    account: &Account,
+    terms: &Terms,
+    config: &PlanConfig,
+    reachable: TokenSeq,
+    may_be_small: bool,
+    hold_back: bool,
+) -> Option<TokenSeq> {
     let first = account.record.positions.finalized;
     let metered = account.record.positions.metered;
     let is_last = |end: TokenSeq| account.record.phase != Phase::Open && end == metered;
     let leaves_a_claim = |end: TokenSeq| metered - end >= terms.min_claim || is_last(end);
     let ends = || account.pending.iter().map(CheckpointMeta::end).take_while(move |end| *end <= reachable);
-    let enough = |end: &TokenSeq| *end - first >= terms.min_claim && (terms.claim_window > 0 || leaves_a_claim(*end));
+    let enough = |end: &TokenSeq| *end - first >= terms.min_claim && (!hold_back || leaves_a_claim(*end));
     let fits = ends().take_while(|end| *end - first <= config.max_claim_tokens).filter(enough).last();
     fits.or_else(|| ends().find(enough)).or(if may_be_small { ends().last() } else { None })
 }

@@ -354,7 +354,9 @@ fn a_session_without_a_closing_window_ends_while_its_last_claim_can_still_land()
     let desk = Desk::new(Terms { claim_window: 0, ..terms(10_000) }, 100);
     assert_eq!(active(&desk, 86_400 - 121), Step::Wait(WaitFor::Tokens));
     assert_eq!(active(&desk, 86_400 - 120), Step::End(SessionEnd::Deadline));
-    assert_eq!(admitted(&desk, 86_400 - 301, LIMITS), (10_000, Bound::Deposit));
+    let risk = Limits { max_at_risk: Some(TokenAmount(10_000 * PRICE)), ..LIMITS };
+    assert_eq!(admitted(&desk, 86_400 - 301, risk), (10_000, Bound::Deposit));
+    assert_eq!(admitted(&desk, 86_400 - 301, LIMITS), (2_000, Bound::AtRisk), "bounded even where the operator set nothing");
     assert_eq!(admitted(&desk, 86_400 - 300, LIMITS), (0, Bound::Deadline));
 }
 

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use milepost_ledger::{AccountId, AccountRecord, ChainView, Claim, Event, JobId, PlanConfig, Step, Tx};
+use milepost_ledger::{AccountId, AccountRecord, Claim, Event, JobId, PlanConfig, Step, Tx};
 use milepost_ledger_db::{Blob, LedgerDb};
 
 use crate::Error;
+use crate::chain::Seen;
 
 /// Asked after every durable step and every outside effect, with its name; `true` ends the task there, as a crash would. For
 /// tests: a program has none.
@@ -74,11 +75,12 @@ impl Books {
     }
 
     /// The plan for a job as things stand; `None` if it is not in memory.
-    pub(crate) async fn plan(&self, job: JobId, view: ChainView, config: PlanConfig) -> Result<Option<Planned>, Error> {
+    pub(crate) async fn plan(&self, job: JobId, seen: &Seen, config: PlanConfig) -> Result<Option<Planned>, Error> {
+        let seen = seen.clone();
         let plan = move |ledger: &milepost_ledger::Ledger| {
             let account = ledger.job(job)?;
             Some(Planned {
-                step: milepost_ledger::plan(account, &view, &config),
+                step: milepost_ledger::plan(account, &seen.view_of(account), &config),
                 record: account.record.clone(),
                 claim: account.claim.clone(),
                 watched: ledger.txs().any(|tx| tx.purpose.job() == job),

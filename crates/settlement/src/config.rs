@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use milepost_ledger::{Address, ChainId, PlanConfig, TokenAmount, TokenCount};
+use milepost_ledger::{Address, ChainId, Digest, PlanConfig, TokenAmount, TokenCount};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -153,6 +153,22 @@ pub struct SettlementConfig {
     /// Seconds after which every open job is looked at, however quiet it is.
     #[serde(default = "defaults::sweep_seconds")]
     pub sweep_seconds: u64,
+    /// For marketplaces of other generations than ours.
+    #[serde(default)]
+    pub deployed: DeployedConfig,
+}
+
+/// What a marketplace of another generation does not say.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DeployedConfig {
+    /// SHA-256 of the model file that is served; the loaded model's, if not given.
+    pub model: Option<Digest>,
+    /// Least price at which a session is opened, in the contract's own unit of price. `None`: what the contract let through.
+    pub min_price: Option<TokenAmount>,
+    /// Folder into which receipts and statements are published, for claims that name them by content id; the node itself keeps them
+    /// for whoever asks, if not given.
+    pub publish_to: Option<std::path::PathBuf>,
 }
 
 mod defaults {
@@ -227,6 +243,7 @@ impl SettlementConfig {
             bump_seconds: defaults::bump_seconds(),
             stuck_seconds: defaults::stuck_seconds(),
             sweep_seconds: defaults::sweep_seconds(),
+            deployed: DeployedConfig::default(),
         }
     }
 

@@ -53,6 +53,33 @@ pub enum Error {
         /// Its selector.
         selector: u32,
     },
+    /// The contract is no generation of the marketplace that we know.
+    #[error(
+        "[MP-S-040] the contract at {contract} (code at {code}) is no marketplace that this node can claim on. Found: {found}. Missing: {missing}"
+    )]
+    UnknownGeneration {
+        /// The configured address.
+        contract: Address,
+        /// Where its code is, behind proxies.
+        code: Address,
+        /// What was found.
+        found: String,
+        /// What was missing.
+        missing: String,
+    },
+    /// The contract takes claims from the host's own account only.
+    #[error("[MP-S-041] key {key} cannot claim for host {host}: the marketplace {contract} knows no submitter keys")]
+    HostKeyOnly {
+        /// The key's address.
+        key: Address,
+        /// The host.
+        host: Address,
+        /// The marketplace.
+        contract: Address,
+    },
+    /// Content that a claim names could not be published.
+    #[error("[MP-S-042] the receipt could not be published: {0}")]
+    Publish(String),
     /// The key may not act for the host.
     #[error("[MP-S-006] key {key} is neither host {host} nor one of its submitter keys in the registry {registry}")]
     NotSubmitter {
@@ -247,6 +274,9 @@ impl Error {
             Self::NoContract { .. } => "MP-S-003",
             Self::Refused { .. } => "MP-S-004",
             Self::NoFunction { .. } => "MP-S-005",
+            Self::UnknownGeneration { .. } => "MP-S-040",
+            Self::HostKeyOnly { .. } => "MP-S-041",
+            Self::Publish(_) => "MP-S-042",
             Self::NotSubmitter { .. } => "MP-S-006",
             Self::HostNotActive { .. } => "MP-S-007",
             Self::NoGas { .. } => "MP-S-008",
@@ -283,6 +313,11 @@ impl Error {
             Self::NoContract { .. } => "check the contract's address and chain_id",
             Self::Refused { .. } => "`milepost why <job>` shows the claim; the reason names the rule of the contract (contracts/README.md)",
             Self::NoFunction { .. } => "the address holds another contract or another generation of it: set the marketplace's address",
+            Self::UnknownGeneration { .. } => {
+                "check the marketplace's address; contracts/README.md lists the generations that this node knows"
+            }
+            Self::HostKeyOnly { .. } => "configure the host account's own key: nobody else can claim on this marketplace",
+            Self::Publish(_) => "look at the folder or the database that receipts are published to; the claim waits",
             Self::NotSubmitter { .. } => "let the host account call HostRegistry.addSubmitter(key), or configure the host's own address",
             Self::HostNotActive { .. } => "let the host account call HostRegistry.register(…), or setActive(true)",
             Self::NoGas { .. } => "send some of the chain's coin to the key; claims wait until then",
@@ -330,6 +365,8 @@ impl Error {
                 | Self::WrongChain { .. }
                 | Self::NoContract { .. }
                 | Self::NoFunction { .. }
+                | Self::UnknownGeneration { .. }
+                | Self::HostKeyOnly { .. }
                 | Self::AnotherChain { .. }
                 | Self::MockProofs { .. }
                 | Self::KeyLocked { .. }

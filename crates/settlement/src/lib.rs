@@ -21,15 +21,14 @@
 //! - *Nothing is assumed.* Chain id, code, selectors and the key's right are checked before anything is signed ([`Preflight`]).
 //! - *The key is ours alone.* A lock per key, and nothing is signed while the chain counts more transactions of it than the ledger.
 //! - *Nothing waits for ever.* The transaction that is next has its fee raised, up to a ceiling; then the operator is told.
-//!
-//! **Does not** know other generations of the contract.
+//! - *No form of the contract is assumed.* The code itself is scanned, through proxies, and says which [`generation`] it is.
 //!
 //! # Log events
 //!
 //! Stable names in the field `event`: `settlement_ready`, `gas_empty`, `key_ahead`, `key_accepted`, `chain_down`, `chain_back`, `endpoint_down`, `endpoint_back`; `claim_planned`, `claim_paced`,
 //! `claim_abandoned`, `proof_started`, `proof_made`, `proof_failed`, `proof_unneeded`; `tx_signed`, `tx_sent`, `tx_unknown`,
 //! `tx_not_taken`, `tx_never_taken`, `tx_nonce_used`, `tx_not_judged`, `tx_bumped`, `tx_stuck`, `tx_cancelling`, `gap_filled`, `queue_not_tended`, `tx_included`, `tx_reverted`, `tx_reorged`, `tx_replaced`, `tx_final`,
-//! `claim_final`; `closing_seen`, `session_ending`, `session_paid`, `tokens_written_off`, `job_halted`, `payout_wrong`, `job_moved`,
+//! `claim_final`; `rate_measured`, `rate_unknown` (marketplaces of other generations); `closing_seen`, `session_ending`, `session_paid`, `tokens_written_off`, `job_halted`, `payout_wrong`, `job_moved`,
 //! `job_restless`, `settle_trouble`; in log mode `would_submit`, `log_mode_lagged`.
 
 mod backoff;
@@ -41,6 +40,7 @@ mod config;
 mod convert;
 mod driver;
 mod error;
+pub mod generation;
 mod key;
 mod key_lock;
 mod log_mode;
@@ -58,7 +58,7 @@ pub use chain::{
     pushed_selectors, required_functions,
 };
 pub use clock::Clock;
-pub use config::{Endpoint, Finality, RpcUrl, SettlementConfig};
+pub use config::{DeployedConfig, Endpoint, Finality, RpcUrl, SettlementConfig};
 pub use error::Error;
 pub use key::SubmitterKey;
 pub use log_mode::LogSettler;

@@ -15,9 +15,9 @@ pub async fn next_step(db: &LedgerDb, chain: &Chain, config: &SettlementConfig, 
         return Ok(None);
     }
     let head = chain.head().await?;
-    let (view, _) = chain.view(job, &head).await?;
-    let now = view.time;
-    let Some(planned) = Books::new(db.clone(), None).plan(job, view, config.plan()).await? else { return Ok(None) };
+    let seen = chain.view(job, &head).await?;
+    let now = seen.view.time;
+    let Some(planned) = Books::new(db.clone(), None).plan(job, &seen, config.plan()).await? else { return Ok(None) };
     let (answer, good) = match planned.step {
         Step::Wait(WaitFor::Tokens) => ("it waits for more tokens, or for the end of the session".to_owned(), None),
         Step::Wait(WaitFor::Claim) => ("it waits for the claim that is under way".to_owned(), None),

@@ -4,6 +4,7 @@ use alloy::sol_types::{SolError, SolInterface};
 use milepost_ledger::{RevertClass, Terms, TokenCount};
 
 use crate::bindings::JobMarketplace::JobMarketplaceErrors as Errors;
+use crate::generation::{Refusal, refusal};
 
 alloy::sol! {
     /// `require(condition, "text")`.
@@ -50,7 +51,9 @@ impl Revert {
             return Self { text: name_once(&format!("{error:?}")), kind };
         }
         if let Ok(error) = Error::abi_decode(data) {
-            return Self { text: format!("{:?}", error.text), kind: Kind::Stop };
+            // Deployed generations give their reasons as text. Too fast there means: since the last proof, which has moved.
+            let kind = if refusal(&error.text) == Refusal::Final { Kind::Stop } else { Kind::Moved };
+            return Self { text: format!("{:?}", error.text), kind };
         }
         if let Ok(panic) = Panic::abi_decode(data) {
             return Self { text: format!("Panic(0x{:x})", panic.code), kind: Kind::Stop };

@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use crate::backoff::pause;
 use crate::books::{Books, Probe};
 use crate::driver::{Driver, Parts};
+use crate::generation::{Folder, NodeServed, Publisher};
 use crate::key_lock::KeyLock;
 use crate::status::{ChainState, Status, Trouble};
 use crate::submitter::{Submitter, Wishes, first_sight};
@@ -30,6 +31,8 @@ pub struct Deps {
     pub prover_ready: Option<watch::Receiver<milepost_prover::Status>>,
     /// Signs transactions.
     pub key: SubmitterKey,
+    /// Where receipts are published for marketplaces that want content ids. `None`: as the configuration says.
+    pub publisher: Option<Arc<dyn Publisher>>,
     /// Time for the records.
     pub clock: Clock,
     /// For tests: see [`Probe`].
@@ -39,7 +42,7 @@ pub struct Deps {
 impl Deps {
     /// With the machine's clock and no self-test to wait for.
     pub fn new(db: LedgerDb, prover: Arc<dyn Prover>, key: SubmitterKey) -> Self {
-        Self { db, prover, prover_ready: None, key, clock: Clock::system(), probe: None }
+        Self { db, prover, prover_ready: None, key, publisher: None, clock: Clock::system(), probe: None }
     }
 }
 
@@ -77,6 +80,11 @@ impl Settlement {
             }
             Err(error) => return Err(error),
         };
+        let publisher = deps.publisher.unwrap_or_else(|| match &config.deployed.publish_to {
+            Some(folder) => Arc::new(Folder::new(folder)) as Arc<dyn Publisher>,
+            None => Arc::new(NodeServed::new(books.db.clone())),
+        });
+        let signer = deps.key.clone();
         let submitter = Submitter::new(chain.clone(), books.clone(), deps.key, deps.clock.clone(), &config);
         let wishes = submitter.wishes();
         let (stop, stopped) = watch::channel(false);
@@ -87,6 +95,8 @@ impl Settlement {
             submitter,
             prover: deps.prover,
             prover_ready: deps.prover_ready,
+            signer,
+            publisher,
             config,
             clock: deps.clock,
             key,
@@ -225,6 +235,7 @@ async fn check(chain: &Chain, books: &Books, host: Address, key: Address, kind: 
         marketplace = %chain.marketplace(),
         host = %host,
         key = %key,
+        generation = found.generation,
         fee_bps = constants.fee_bps,
         min_claim = %constants.min_claim,
         claim_window = constants.claim_window,

@@ -82,7 +82,8 @@ async fn on_chain(chain: Option<&Chain>, job: JobId, say: &mut impl FnMut(&'stat
                 ChainStatus::Closing { until } => format!("closing, claims until {} (Unix seconds)", until.0),
                 ChainStatus::Completed => "completed".to_owned(),
             };
-            say(question, format!("{status}; {} tokens claimed, head {}", found.used, found.head), Some(true));
+            let head = found.head.map_or_else(|| "no heads kept".to_owned(), |head| format!("head {head}"));
+            say(question, format!("{status}; {} tokens claimed, {head}", found.used), Some(true));
         }
         Ok(None) => say(question, format!("the marketplace {} has no such job", chain.marketplace()), Some(false)),
         Err(error) => say(question, format!("{error}; {}", error.advice()), Some(false)),

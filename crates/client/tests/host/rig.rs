@@ -107,6 +107,7 @@ fn terms(allowance: Option<u64>) -> Terms {
         fee_bps: 1_000,
         voucher,
         salt_commitment: salt_commitment(&SALT),
+        deployed: None,
     }
 }
 

@@ -169,3 +169,24 @@ pub(crate) async fn proof(State(host): Shared, Path(claim): Path<String>) -> Res
     let bytes = found.map_err(Failure::native)?;
     Ok(([(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response())
 }
+
+/// Letters of a content id of version 1 in base 32: `b`, and 36 bytes.
+const CONTENT_ID_LETTERS: usize = 59;
+
+/// What a claim names by content id, under the path that IPFS gateways have: a receipt, or the statement that it proves.
+pub(crate) async fn content(State(host): Shared, Path(id): Path<String>) -> Result<Response, Failure> {
+    let letters = |id: &str| id.bytes().all(|letter| matches!(letter, b'a'..=b'z' | b'2'..=b'7'));
+    let found = if id.len() == CONTENT_ID_LETTERS && id.starts_with('b') && letters(&id) {
+        host.db.content(&id).map_err(Error::from).and_then(|found| found.ok_or_else(|| Error::NotFound { what: format!("content {id}") }))
+    } else {
+        Err(Error::BadField {
+            field: "id".into(),
+            found: format!("{:?}", id.chars().take(80).collect::<String>()),
+            expected: "a content id of version 1 in base 32 (bafkrei…)".into(),
+        })
+    };
+    let bytes = found.map_err(Failure::native)?;
+    // What a content id names never changes.
+    let headers = [(header::CONTENT_TYPE, "application/vnd.ipld.raw"), (header::CACHE_CONTROL, "public, max-age=31536000, immutable")];
+    Ok((headers, bytes).into_response())
+}

@@ -47,6 +47,7 @@ pub fn router(host: Arc<Host>) -> Router {
         .route("/v1/jobs/{job}/checkpoints", get(info::checkpoints))
         .route("/v1/checkpoints/{session}", get(info::checkpoints))
         .route("/v1/proofs/{claim}", get(info::proof))
+        .route("/ipfs/{id}", get(info::content))
         .route("/v1/version", get(info::version))
         .route("/v1/health", get(info::health))
         .route("/health", get(info::health))

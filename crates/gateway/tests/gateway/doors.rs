@@ -234,6 +234,8 @@ async fn what_anybody_may_ask_is_answered() {
     assert_eq!(node.get("/v1/jobs/seven").await.0, 400);
     assert_eq!(node.get("/v1/proofs/7-0-0").await.0, 404);
     assert_eq!(node.get("/v1/proofs/nonsense").await.0, 400);
+    assert_eq!(node.get("/ipfs/bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e").await.0, 404);
+    assert_eq!(node.get("/ipfs/QmYwAPJzv5CZsnA625s3Xf2nemtYgPpHdWEz79ojWnPbdG").await.0, 400);
     let (_, openapi) = node.get("/openapi.json").await;
     assert!(openapi["paths"]["/v1/inference"]["post"].is_object() && openapi["components"]["schemas"]["InferenceRequest"].is_object());
     let metrics = node.http.get(node.url("/metrics")).send().await.expect("an answer").text().await.expect("text");

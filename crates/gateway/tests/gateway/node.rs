@@ -67,6 +67,7 @@ pub(crate) fn terms() -> Terms {
         fee_bps: 1_000,
         voucher: None,
         salt_commitment: Digest::ZERO,
+        deployed: None,
     }
 }
 

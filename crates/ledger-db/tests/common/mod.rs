@@ -46,6 +46,7 @@ pub(crate) fn terms(tokens: u64) -> Terms {
         fee_bps: 1_000,
         voucher: Some(VoucherTerms { signer: Address([0x66; 20]), allowance: TokenCount(1_000) }),
         salt_commitment: salt_commitment(&SALT),
+        deployed: None,
     }
 }
 

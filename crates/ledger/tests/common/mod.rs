@@ -46,6 +46,7 @@ pub(crate) fn terms(tokens: u64) -> Terms {
         fee_bps: 1_000,
         voucher: None,
         salt_commitment: salt_commitment(&SALT),
+        deployed: None,
     }
 }
 

@@ -119,10 +119,13 @@ pub(crate) async fn serve(config: Config, warnings: Vec<String>) -> Result<(), E
         deps.prover_ready = Some(ready.clone());
         prover_status = Some(ready);
         gateway.chain_id = chain.chain_id.0;
+        // A marketplace of another generation does not say which model a job is for: it is for the one that is served.
+        let mut settlement = chain.clone();
+        settlement.deployed.model.get_or_insert(Digest(engine.model().digest));
         // What a closing window has time for bounds what may be generated: the doors must know how fast claims can follow.
         gateway.max_claim_tokens.get_or_insert(chain.max_claim_tokens);
         gateway.claim_seconds.get_or_insert(chain.claim_seconds + chain.confirmations * SLOWEST_BLOCK_SECONDS);
-        settling = Some(Settlement::start(chain.clone(), deps).await.map_err(|error| Error::Settlement { error })?);
+        settling = Some(Settlement::start(settlement, deps).await.map_err(|error| Error::Settlement { error })?);
     } else {
         log_settler = Some(LogSettler::start(&db, None));
     }

@@ -59,7 +59,7 @@ impl Risk {
         let deadline = record.deadline().filter(|_| unclaimed > 0);
         Self {
             unclaimed_tokens: unclaimed,
-            amount: terms.price.checked_mul(unclaimed).unwrap_or(TokenAmount(u128::MAX)),
+            amount: terms.charge(TokenCount(unclaimed)).unwrap_or(TokenAmount(u128::MAX)),
             deadline,
             seconds_left: deadline.map(|deadline| deadline.since(now)),
         }

@@ -153,6 +153,7 @@ mod tests {
             fee_bps: 1_000,
             voucher: None,
             salt_commitment: Digest::ZERO,
+            deployed: None,
         }
     }
 

@@ -3,20 +3,18 @@
 use alloy::primitives::{B256, U256};
 use alloy::providers::Provider;
 use alloy::rpc::types::{Filter, Log};
-use alloy::sol_types::SolEvent;
 use milepost_ledger::{BlockRef, Digest, JobId, Payout, TokenCount, TokenSeq, UnixSeconds};
 
 use super::Chain;
 use crate::Error;
-use crate::bindings::JobMarketplace;
-use crate::convert::{amount, digest, small};
+use crate::convert::digest;
 
 /// Blocks asked for at once: below the limits of the public endpoints we know.
 const LOG_PAGE: u64 = 1_000;
 /// Pages walked back for a job's events at most: a year of 2-second blocks would be 16,000; sessions are far shorter.
 const MAX_PAGES: usize = 20_000;
 
-/// `ProofOfWork`: a claim that landed.
+/// `ProofOfWork`, in deployed generations `ProofSubmitted`: a claim that landed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LandedClaim {
     /// Its block.
@@ -27,9 +25,9 @@ pub struct LandedClaim {
     pub count: TokenCount,
     /// Tokens claimed in all after it.
     pub used: TokenSeq,
-    /// The head after it.
-    pub head: Digest,
-    /// Kind of proof.
+    /// The head after it; `None` where the contract keeps none.
+    pub head: Option<Digest>,
+    /// Kind of proof; 0 where the contract does not say.
     pub kind: u8,
 }
 
@@ -68,23 +66,44 @@ impl Chain {
 
     /// The job's payout, looked for from block `to` back to the session's start. `None` if there is none.
     pub async fn completed(&self, job: JobId, to: u64, started: UnixSeconds) -> Result<Option<Completed>, Error> {
-        let logs = self.back_to(job, JobMarketplace::SessionCompleted::SIGNATURE_HASH, to, started, true).await?;
-        logs.first().map(completed_of).transpose()
+        let adapter = self.adapter().await?;
+        let logs = self.back_to(job, adapter.end_topics(), to, started, true).await?;
+        let Some(log) = logs.first() else { return Ok(None) };
+        let (block, tx) = place(log)?;
+        let payout = match adapter.payout_of(log)? {
+            Some(payout) => payout,
+            // What is over does not change: the newest state tells what was paid.
+            None => match self.job(job).await?.and_then(|found| found.paid) {
+                Some(payout) => payout,
+                None => return Err(Error::Answer { what: "a completed job", answer: "that it is not completed".to_owned() }),
+            },
+        };
+        Ok(Some(Completed { block, tx, payout }))
     }
 
     /// The job's claims up to block `to`, oldest first.
     pub async fn landed(&self, job: JobId, to: u64, started: UnixSeconds) -> Result<Vec<LandedClaim>, Error> {
-        let mut logs = self.back_to(job, JobMarketplace::ProofOfWork::SIGNATURE_HASH, to, started, false).await?;
+        let adapter = self.adapter().await?;
+        let mut logs = self.back_to(job, adapter.claim_topics(), to, started, false).await?;
         logs.sort_by_key(|log| (log.block_number, log.log_index));
-        logs.iter().map(landed_of).collect()
+        let mut sum = TokenSeq::ZERO;
+        let landed = logs.iter().map(|log| -> Result<LandedClaim, Error> {
+            let (block, tx) = place(log)?;
+            let claim = adapter.claim_of(log)?;
+            sum += claim.count;
+            // Where the log does not say how many there are in all, it is those before it and its own.
+            let used = claim.used.unwrap_or(sum);
+            Ok(LandedClaim { block, tx, count: claim.count, used, head: claim.head, kind: claim.kind })
+        });
+        landed.collect()
     }
 
-    async fn back_to(&self, job: JobId, topic: B256, to: u64, started: UnixSeconds, first_only: bool) -> Result<Vec<Log>, Error> {
+    async fn back_to(&self, job: JobId, topics: Vec<B256>, to: u64, started: UnixSeconds, first_only: bool) -> Result<Vec<Log>, Error> {
         let mut found = Vec::new();
         let mut last = to;
         for _ in 0..MAX_PAGES {
             let first = last.saturating_sub(LOG_PAGE - 1);
-            let filter = Filter::new().event_signature(topic).topic1(U256::from(job.0)).from_block(first).to_block(last);
+            let filter = Filter::new().event_signature(topics.clone()).topic1(U256::from(job.0)).from_block(first).to_block(last);
             found.extend(self.logs(filter).await?);
             if first == 0 || (first_only && !found.is_empty()) || self.time_of(first).await? < started {
                 return Ok(found);
@@ -112,34 +131,4 @@ fn place(log: &Log) -> Result<(BlockRef, Digest), Error> {
     let place = (log.block_number.zip(log.block_hash)).zip(log.transaction_hash);
     let ((number, hash), tx) = place.ok_or(Error::Answer { what: "a log", answer: "no block or transaction".to_owned() })?;
     Ok((BlockRef { number, hash: digest(hash) }, digest(tx)))
-}
-
-fn malformed(error: &alloy::sol_types::Error) -> Error {
-    Error::Answer { what: "a log", answer: error.to_string() }
-}
-
-fn completed_of(log: &Log) -> Result<Completed, Error> {
-    let (block, tx) = place(log)?;
-    let event = JobMarketplace::SessionCompleted::decode_log(&log.inner).map_err(|error| malformed(&error))?;
-    let payout = Payout {
-        tokens: TokenCount(small("tokensUsed", event.tokensUsed)?),
-        host: amount("hostPaid", event.hostPaid)?,
-        treasury: amount("treasuryFee", event.treasuryFee)?,
-        refund: amount("refund", event.refund)?,
-    };
-    Ok(Completed { block, tx, payout })
-}
-
-/// A claim from its log.
-pub(crate) fn landed_of(log: &Log) -> Result<LandedClaim, Error> {
-    let (block, tx) = place(log)?;
-    let event = JobMarketplace::ProofOfWork::decode_log(&log.inner).map_err(|error| malformed(&error))?;
-    Ok(LandedClaim {
-        block,
-        tx,
-        count: TokenCount(small("tokensClaimed", event.tokensClaimed)?),
-        used: TokenSeq(small("tokensUsed", event.tokensUsed)?),
-        head: digest(event.headAfter),
-        kind: event.kind,
-    })
 }

@@ -17,13 +17,14 @@ mod wording;
 pub use endpoints::EndpointHealth;
 pub(crate) use endpoints::Endpoints;
 pub use host::{HostRecord, TokenInfo};
-pub(crate) use logs::landed_of;
 pub use logs::{Completed, LandedClaim};
 pub use preflight::Preflight;
+pub(crate) use preflight::read_constants;
 pub use profile::{PROFILES, Profile, profile};
 pub use scan::{pushed_selectors, required_functions};
 pub(crate) use send::{Fees, SendError};
 pub use session::OnChain;
+pub(crate) use session::{Seen, as_recorded};
 pub(crate) use wording::Class;
 
 use std::collections::HashMap;
@@ -43,8 +44,9 @@ use alloy::transports::http::reqwest;
 use alloy::transports::{RpcError, TransportResult};
 use milepost_ledger::{Address, BlockRef, ChainId, Digest, JobId, Terms, TokenCount, UnixSeconds};
 
-use crate::config::{Finality, SettlementConfig, redacted};
+use crate::config::{DeployedConfig, Finality, SettlementConfig, redacted};
 use crate::convert::{b256, digest, evm};
+use crate::generation::{Adapter, Identified, identify};
 use crate::{Error, install_tls};
 
 /// Terms kept in memory. They never change, so the bound is for memory alone.
@@ -82,6 +84,10 @@ pub struct Constants {
     pub registry: Address,
     /// Where hosts are paid.
     pub earnings: Address,
+    /// Tokens that a job's price pays for; 1 on our own marketplace.
+    pub price_precision: u64,
+    /// Seconds from a session's start before which only its depositor completes it; 0 on our own marketplace.
+    pub dispute_window: u64,
 }
 
 /// The chain. Cheap to clone.
@@ -97,7 +103,11 @@ struct Inner {
     timeout: Duration,
     finality: Finality,
     confirmations: u64,
+    deployed: DeployedConfig,
+    generation: OnceLock<Identified>,
     constants: OnceLock<Constants>,
+    /// The rate of a deployed marketplace, once measured.
+    rate: OnceLock<u32>,
     terms: Mutex<HashMap<JobId, Terms>>,
     /// Height of the highest block that we took as final: no answer from before it is believed.
     floor: AtomicU64,
@@ -143,7 +153,10 @@ impl Chain {
             timeout: all,
             finality: config.finality,
             confirmations: config.confirmations,
+            deployed: config.deployed.clone(),
+            generation: OnceLock::new(),
             constants: OnceLock::new(),
+            rate: OnceLock::new(),
             terms: Mutex::new(HashMap::new()),
             floor: AtomicU64::new(0),
         })))
@@ -266,7 +279,7 @@ impl Chain {
         Ok(u128::try_from(balance).unwrap_or(u128::MAX))
     }
 
-    async fn code(&self, contract: Address) -> Result<Bytes, Error> {
+    pub(crate) async fn code(&self, contract: Address) -> Result<Bytes, Error> {
         self.ask("a contract's code", self.provider().get_code_at(evm(contract)).into_future()).await
     }
 
@@ -277,12 +290,44 @@ impl Chain {
         C::abi_decode_returns(&answer).map_err(|error| Error::Answer { what, answer: error.to_string() })
     }
 
+    /// Calls a view at a block; its answer as it is.
+    pub(crate) async fn ask_raw(&self, what: &'static str, to: Address, data: Bytes, block: BlockId) -> Result<Bytes, Error> {
+        let request = request(EvmAddress::ZERO, evm(to), data);
+        self.ask(what, self.provider().call(request).block(block).into_future()).await
+    }
+
+    /// Which generation the marketplace is, from its code; found out once.
+    pub async fn generation(&self) -> Result<&Identified, Error> {
+        if let Some(known) = self.0.generation.get() {
+            return Ok(known);
+        }
+        let found = identify(self).await?;
+        Ok(self.0.generation.get_or_init(|| found))
+    }
+
+    pub(crate) async fn adapter(&self) -> Result<&dyn Adapter, Error> {
+        Ok(self.generation().await?.adapter.as_ref())
+    }
+
+    pub(crate) fn deployed(&self) -> &DeployedConfig {
+        &self.0.deployed
+    }
+
+    pub(crate) fn known_rate(&self) -> Option<u32> {
+        self.0.rate.get().copied()
+    }
+
+    pub(crate) fn know_rate(&self, rate: u32) {
+        // The first measurement stays: the rate is a constant of the code.
+        let _ = self.0.rate.set(rate);
+    }
+
     /// The marketplace's constants; read once.
     pub async fn constants(&self) -> Result<Constants, Error> {
         if let Some(known) = self.0.constants.get() {
             return Ok(*known);
         }
-        let read = preflight::read_constants(self).await?;
+        let read = self.adapter().await?.constants(self).await?;
         Ok(*self.0.constants.get_or_init(|| read))
     }
 

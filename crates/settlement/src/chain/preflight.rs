@@ -18,6 +18,8 @@ pub struct Preflight {
     pub key: Address,
     /// What the key holds for gas, in wei. 0 is no error here: it stops no token, only claims.
     pub gas_balance: u128,
+    /// Which generation of the marketplace it is, for people.
+    pub generation: &'static str,
     /// How the chain is told from others of the same id: hash of its first block.
     pub genesis: milepost_ledger::Digest,
 }
@@ -26,6 +28,16 @@ impl Chain {
     /// Checks chain id, code, selectors, host and key; reads the constants. Each failure is a coded error.
     pub async fn preflight(&self, host: Address, key: Address) -> Result<Preflight, Error> {
         let constants = self.preflight_contract().await?;
+        let generation = self.generation().await?;
+        let genesis = self.block_at(0).await?.ok_or(Error::Answer { what: "the first block", answer: "none".to_owned() })?;
+        let found = Preflight { constants, host, key, gas_balance: self.balance(key).await?, generation: generation.name(), genesis };
+        if !generation.is_ours() {
+            // Whether the host is registered was that contract's to check when the session was funded; but it knows no submitter keys.
+            if key != host {
+                return Err(Error::HostKeyOnly { key, host, contract: self.marketplace() });
+            }
+            return Ok(found);
+        }
         let registry = constants.registry;
         let active = self.call("whether the host is active", registry, HostRegistry::isActiveCall { host: evm(host) }, latest()).await?;
         if !active {
@@ -35,8 +47,7 @@ impl Chain {
         if key != host && !self.call("whether the key may submit", registry, call, latest()).await? {
             return Err(Error::NotSubmitter { key, host, registry });
         }
-        let genesis = self.block_at(0).await?.ok_or(Error::Answer { what: "the first block", answer: "none".to_owned() })?;
-        Ok(Preflight { constants, host, key, gas_balance: self.balance(key).await?, genesis })
+        Ok(found)
     }
 
     /// The part that needs no key: chain id, code, selectors, constants.
@@ -46,24 +57,27 @@ impl Chain {
         if found != self.chain_id().0 {
             return Err(Error::WrongChain { endpoint: self.endpoint().to_owned(), expected: self.chain_id(), found });
         }
-        self.check_code(self.marketplace(), "the marketplace", true).await?;
+        let ours = self.generation().await?.is_ours();
         let constants = self.constants().await?;
-        self.check_code(constants.registry, "the host registry", false).await?;
+        if ours {
+            self.check_registry(constants.registry).await?;
+        }
         Ok(constants)
     }
 
-    async fn check_code(&self, contract: Address, name: &'static str, marketplace: bool) -> Result<(), Error> {
+    async fn check_registry(&self, contract: Address) -> Result<(), Error> {
         let code = self.code(contract).await?;
         if code.is_empty() {
-            return Err(Error::NoContract { contract, chain: self.chain_id(), name });
+            return Err(Error::NoContract { contract, chain: self.chain_id(), name: "the host registry" });
         }
         let found = pushed_selectors(&code);
-        let missing = required_functions().into_iter().find(|(of, _, selector)| *of == marketplace && !found.contains(selector));
+        let missing = required_functions().into_iter().find(|(of_marketplace, _, selector)| !of_marketplace && !found.contains(selector));
         missing.map_or(Ok(()), |(_, function, selector)| Err(Error::NoFunction { contract, function, selector }))
     }
 }
 
-pub(super) async fn read_constants(chain: &Chain) -> Result<Constants, Error> {
+/// The constants of our own marketplace.
+pub(crate) async fn read_constants(chain: &Chain) -> Result<Constants, Error> {
     let market = chain.marketplace();
     let fee = chain.call("feeBps", market, JobMarketplace::feeBpsCall {}, latest()).await?;
     let fee_bps = u16::try_from(fee).ok().filter(|bps| *bps <= 10_000);
@@ -81,5 +95,7 @@ pub(super) async fn read_constants(chain: &Chain) -> Result<Constants, Error> {
         test_deployment: chain.call("testDeployment", market, JobMarketplace::testDeploymentCall {}, latest()).await?,
         registry: address(chain.call("hostRegistry", market, JobMarketplace::hostRegistryCall {}, latest()).await?),
         earnings: address(chain.call("hostEarnings", market, JobMarketplace::hostEarningsCall {}, latest()).await?),
+        price_precision: 1,
+        dispute_window: 0,
     })
 }

@@ -62,6 +62,23 @@ impl Chain {
         }
     }
 
+    /// Whether a call would be refused, were it made in a block of that time on top of another; nothing is changed by it.
+    pub(crate) async fn trial(
+        &self,
+        from: Address,
+        data: Bytes,
+        block: alloy::eips::BlockId,
+        time: milepost_ledger::UnixSeconds,
+    ) -> Result<Option<Revert>, Error> {
+        let request = request(evm(from), evm(self.marketplace()), data);
+        let overrides = alloy::rpc::types::BlockOverrides { time: Some(time.0), ..Default::default() };
+        let call = self.provider().call(request).with_block_overrides(overrides).block(block);
+        match self.ask("a trial call at another time", call.into_future()).await {
+            Ok(_) => Ok(None),
+            Err(error) => refusal(error).map(Some),
+        }
+    }
+
     /// What to offer for gas now: twice the base fee leaves room for six full blocks.
     pub(crate) async fn fees(&self, head: &Head, ceiling: u128) -> Result<Fees, Error> {
         let provider = self.provider();

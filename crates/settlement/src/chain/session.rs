@@ -7,7 +7,9 @@ use alloy::consensus::BlockHeader as _;
 use alloy::eips::BlockId;
 use alloy::primitives::{Address as EvmAddress, U256};
 use alloy::providers::Provider as _;
-use milepost_ledger::{Address, ChainStatus, ChainView, Digest, JobId, Terms, TokenCount, UnixSeconds, VoucherTerms};
+use milepost_ledger::{
+    Account, Address, ChainStatus, ChainView, Digest, JobId, Payout, Terms, TokenCount, TokenSeq, UnixSeconds, VoucherTerms,
+};
 
 use super::{Chain, Constants, Head, at, latest};
 use crate::Error;
@@ -25,10 +27,50 @@ pub struct OnChain {
     pub status: ChainStatus,
     /// Tokens claimed in all.
     pub used: TokenCount,
-    /// The transcript head.
-    pub head: Digest,
+    /// The transcript head; `None` where the contract keeps none.
+    pub head: Option<Digest>,
     /// No further claim is accepted.
     pub closed_to_claims: bool,
+    /// When the last claim landed, or the session's start, where the rate counts from there.
+    pub last_proof: Option<UnixSeconds>,
+    /// The split, where the job itself tells it.
+    pub paid: Option<Payout>,
+}
+
+impl OnChain {
+    /// Whether so many tokens are claimed, with this head where the contract keeps heads.
+    pub(crate) fn stands_at(&self, used: TokenSeq, head: Digest) -> bool {
+        self.used.0 == used.0 && self.head.is_none_or(|found| found == head)
+    }
+}
+
+/// What a look at a job's chain side says.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    /// For the planner; its head holds only where the contract keeps heads, see [`Self::view_of`].
+    pub(crate) view: ChainView,
+    pub(crate) terms: Terms,
+    keeps_heads: bool,
+    /// See [`OnChain::last_proof`].
+    pub(crate) last_proof: Option<UnixSeconds>,
+}
+
+impl Seen {
+    /// The view of this account. Where the contract keeps no heads, the ledger's own stands for what the count says: every claim that
+    /// is counted must be one of ours.
+    pub(crate) fn view_of(&self, account: &Account) -> ChainView {
+        if self.keeps_heads {
+            return self.view;
+        }
+        let landed = account.claim.as_ref().filter(|claim| claim.statement.end().0 == self.view.used.0);
+        ChainView { head: landed.map_or(account.record.final_head, |claim| claim.statement.head_after), ..self.view }
+    }
+}
+
+/// What the chain says of a job, with what it cannot say as it was recorded: deployed marketplaces do not know the model, and their rate
+/// is measured.
+pub(crate) fn as_recorded(found: Terms, recorded: &Terms) -> Terms {
+    if found.deployed.is_some() { Terms { model: recorded.model, rate: recorded.rate, ..found } } else { found }
 }
 
 /// `Status` of the contract.
@@ -45,6 +87,11 @@ impl Chain {
 
     /// A job at a block; `None` if there is none.
     pub(crate) async fn job_at(&self, job: JobId, block: BlockId) -> Result<Option<OnChain>, Error> {
+        self.adapter().await?.job(self, job, block).await
+    }
+
+    /// A job on our own marketplace at a block; `None` if there is none.
+    pub(crate) async fn our_job_at(&self, job: JobId, block: BlockId) -> Result<Option<OnChain>, Error> {
         let constants = self.constants().await?;
         let call = JobMarketplace::getSessionCall { jobId: U256::from(job.0) };
         let session = self.call("a job", self.marketplace(), call, block).await?;
@@ -65,8 +112,10 @@ impl Chain {
             verifier: address(session.terms.verifier),
             status,
             used: TokenCount(session.tokensUsed),
-            head: digest(session.head),
+            head: Some(digest(session.head)),
             closed_to_claims: session.closedToClaims,
+            last_proof: None,
+            paid: None,
         }))
     }
 
@@ -98,11 +147,12 @@ impl Chain {
             fee_bps: constants.fee_bps,
             voucher,
             salt_commitment: digest(terms.saltCommitment),
+            deployed: None,
         })
     }
 
     /// What the planner needs to know of a job, and what it was funded with, read at one block.
-    pub(crate) async fn view(&self, job: JobId, head: &Head) -> Result<(ChainView, Terms), Error> {
+    pub(crate) async fn view(&self, job: JobId, head: &Head) -> Result<Seen, Error> {
         let found = self.job_at(job, at(&head.block)).await?.ok_or(Error::UnknownJob(job))?;
         self.cache_terms(job, &found.terms);
         let view = ChainView {
@@ -110,10 +160,10 @@ impl Chain {
             time: head.next_time,
             status: found.status,
             used: found.used,
-            head: found.head,
+            head: found.head.unwrap_or_default(),
             closed_to_claims: found.closed_to_claims,
         };
-        Ok((view, found.terms))
+        Ok(Seen { view, keeps_heads: found.head.is_some(), last_proof: found.last_proof, terms: found.terms })
     }
 
     /// Whether the funding of a job, which `head` shows to have happened at `funded`, is final.
@@ -160,7 +210,14 @@ impl Chain {
             return Err(Error::ChainAhead { job, used: found.used.0 });
         }
         let Terms { token, price: paid, .. } = found.terms;
-        let asked = self.asked(host, found.terms.model, token).await?;
+        let asked = if self.generation().await?.is_ours() {
+            self.asked(host, found.terms.model, token).await?
+        } else {
+            if self.deployed().model.is_none() {
+                return Err(Error::Config("deployed.model is needed: this marketplace does not say which model a job is for".to_owned()));
+            }
+            Some(self.deployed().min_price.unwrap_or_default())
+        };
         if asked.is_none_or(|asked| paid < asked) {
             return Err(Error::Price { job, token, paid, asked });
         }

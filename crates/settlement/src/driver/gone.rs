@@ -40,8 +40,8 @@ impl Driver {
             return Ok(());
         }
         let newest = self.chain.head().await?;
-        let (_, terms) = self.chain.view(job, &newest).await?;
-        if is_anothers(record, &terms) {
+        let seen = self.chain.view(job, &newest).await?;
+        if is_anothers(record, &seen.terms) {
             return Ok(());
         }
         tracing::warn!(event = "job_resumed", job = %job, block = newest.block.number, "the session's funding is on the chain again: the job goes on");

@@ -1,17 +1,15 @@
 //! Looking at one job, and doing what it needs.
 
-use alloy::primitives::{Bytes, U256};
-use alloy::sol_types::{SolCall as _, SolValue as _};
+use alloy::primitives::Bytes;
 use milepost_ledger::{
-    AccountId, AccountRecord, ChainStatus, ChainView, Claim, ClaimState, Event, JobId, Phase, ProofMeta, Purpose, RevertClass, SessionEnd,
-    Step, Terms, UnixSeconds, WaitFor,
+    AccountId, AccountRecord, ChainStatus, ChainView, Claim, ClaimState, Event, JobId, Phase, Purpose, RevertClass, SessionEnd, Step,
+    Terms, UnixSeconds, WaitFor,
 };
 
 use super::Driver;
 use crate::Error;
-use crate::bindings::JobMarketplace;
 use crate::books::Planned;
-use crate::chain::Head;
+use crate::chain::{Head, Seen, as_recorded};
 use crate::submitter::{Expect, Submission};
 
 /// Steps of one job in one look: see the close, plan a claim, begin to prove it. More would be a planner that goes in circles.
@@ -19,9 +17,7 @@ const MAX_STEPS: usize = 8;
 
 /// What a look at a job sees of the chain.
 struct Look<'a> {
-    view: ChainView,
-    /// When the session that the chain has now was funded.
-    funded: UnixSeconds,
+    seen: &'a Seen,
     head: &'a Head,
 }
 
@@ -38,21 +34,21 @@ impl Driver {
             self.forget(job);
             return Ok(());
         };
-        let (view, terms) = match self.chain.view(job, head).await {
+        let seen = match self.chain.view(job, head).await {
             Err(Error::UnknownJob(_)) => return self.gone(job, &record, head).await,
             seen => seen?,
         };
-        if is_anothers(&record, &terms) {
+        if is_anothers(&record, &seen.terms) {
             return self.another_job(job, &record).await;
         }
         self.is_back(job, &record).await?;
-        let look = Look { view, funded: terms.started, head };
+        let look = Look { seen: &seen, head };
         for _ in 0..MAX_STEPS {
-            let Some(planned) = self.books.plan(job, view, self.config.plan()).await? else {
+            let Some(planned) = self.books.plan(job, &seen, self.config.plan()).await? else {
                 self.forget(job);
                 return Ok(());
             };
-            self.set_alarms(job, &planned.record, &view);
+            self.set_alarms(job, &planned.record, &seen.view);
             match self.step(job, &planned, &look).await? {
                 Go::Again => {}
                 Go::Enough => return Ok(()),
@@ -95,8 +91,12 @@ impl Driver {
                 return Ok(Go::Again);
             }
             Step::RequestClose => {
-                let data = JobMarketplace::requestCloseCall { jobId: U256::from(job.0) }.abi_encode();
-                return self.submit(job, Purpose::RequestClose(job), data.into(), Expect::Active, record).await;
+                let adapter = self.chain.adapter().await?;
+                let (purpose, data, expect) = match adapter.request_close(job) {
+                    Some(data) => (Purpose::RequestClose(job), data, Expect::Active),
+                    None => (Purpose::Finalize(job), adapter.complete(job), Expect::Unpaid),
+                };
+                return self.submit(job, purpose, data, expect, record).await;
             }
             Step::Finalize => {
                 if let Some(claim) = &planned.claim {
@@ -107,8 +107,8 @@ impl Driver {
                     self.books.record("abandoned", vec![Event::AbandonClaim { claim: claim.id, reason }]).await?;
                     return Ok(Go::Again);
                 }
-                let data = JobMarketplace::finalizeCall { jobId: U256::from(job.0) }.abi_encode();
-                return self.submit(job, Purpose::Finalize(job), data.into(), Expect::Unpaid, record).await;
+                let data = self.chain.adapter().await?.complete(job);
+                return self.submit(job, Purpose::Finalize(job), data, Expect::Unpaid, record).await;
             }
             Step::Settle { rest } => return self.settle(job, record, *rest).await.map(|()| Go::Enough),
             Step::Halt { reason } => return self.halt(job, planned, reason).await,
@@ -125,8 +125,8 @@ impl Driver {
     /// Halting is for good until an operator looks, so the finding is made twice: with a newer block, and with a ledger that did
     /// not move while the chain was read. What was read before our own claim landed is no finding.
     async fn halt(&mut self, job: JobId, first: &Planned, reason: &str) -> Result<Go, Error> {
-        let (view, _) = self.chain.view(job, &self.chain.head().await?).await?;
-        let Some(second) = self.books.plan(job, view, self.config.plan()).await? else { return Ok(Go::Enough) };
+        let seen = self.chain.view(job, &self.chain.head().await?).await?;
+        let Some(second) = self.books.plan(job, &seen, self.config.plan()).await? else { return Ok(Go::Enough) };
         if !matches!(second.step, Step::Halt { .. }) || second.basis() != first.basis() {
             self.dirty.insert(job);
             return Ok(Go::Enough);
@@ -140,7 +140,7 @@ impl Driver {
     /// its tokens are owed by nobody. Without a salt both may begin with the same head, and claims would be paid by a stranger.
     /// Found twice, with a newer block, because it stops the job.
     async fn another_job(&mut self, job: JobId, record: &AccountRecord) -> Result<(), Error> {
-        let (view, terms) = self.chain.view(job, &self.chain.head().await?).await?;
+        let Seen { view, terms, .. } = self.chain.view(job, &self.chain.head().await?).await?;
         if !is_anothers(record, &terms) {
             self.dirty.insert(job);
             return Ok(());
@@ -167,18 +167,20 @@ impl Driver {
             (ClaimState::Proven, Some(proof)) => {
                 let Some(terms) = &record.terms else { return Ok(Go::Enough) };
                 // Proving may begin before the rate cap allows the claim; sending may not.
-                let allowed_at = terms.rate_allows_at(claim.statement.end() - milepost_ledger::TokenSeq::ZERO);
-                if look.view.time < allowed_at {
+                let last_proof = look.seen.last_proof.unwrap_or(terms.started);
+                let allowed_at = terms.claim_allowed_at(claim.statement.first_seq, claim.statement.end(), last_proof);
+                if look.seen.view.time < allowed_at {
                     self.alarm(job, allowed_at);
                     return Ok(Go::Enough);
                 }
                 // What is signed can be sent again by anybody: were the funding reorganised away, it would reach whatever session
                 // has the number then.
-                if record.final_block.is_none() && !self.chain.is_funding_final(job, look.funded, look.head).await? {
+                let funded = look.seen.terms.started;
+                if record.final_block.is_none() && !self.chain.is_funding_final(job, funded, look.head).await? {
                     self.dirty.insert(job);
                     return Ok(Go::Enough);
                 }
-                let data = claim_call(claim, proof, record);
+                let data = self.claim_call(claim, proof, record).await?;
                 let expect = Expect::Claimed { used: claim.statement.first_seq, head: claim.statement.head_before };
                 self.submit(job, Purpose::Claim(claim.id), data, expect, record).await
             }
@@ -248,22 +250,5 @@ pub(super) fn is_anothers(record: &AccountRecord, found: &Terms) -> bool {
         let Terms { host, depositor, token, deposit, price, model, voucher, salt_commitment, .. } = *terms;
         (host, depositor, token, deposit, price, model, voucher, salt_commitment)
     };
-    record.terms.as_ref().is_some_and(|terms| agreed(terms) != agreed(found))
-}
-
-/// The claim's call data: a function of its statement, the kind of proof and the voucher at hand.
-fn claim_call(claim: &Claim, proof: &ProofMeta, record: &AccountRecord) -> Bytes {
-    let with_voucher = record.terms.as_ref().is_some_and(|terms| terms.voucher.is_some()) && !record.voucher_signature.is_empty();
-    let voucher = if with_voucher {
-        (U256::from(record.voucher.0), Bytes::copy_from_slice(&record.voucher_signature)).abi_encode_params()
-    } else {
-        Vec::new()
-    };
-    let bytes = milepost_statement::encode_proof(proof.kind, &claim.statement.journal(), &[], &voucher);
-    let call = JobMarketplace::submitProofOfWorkCall {
-        jobId: U256::from(claim.id.job.0),
-        tokensClaimed: U256::from(claim.statement.count.0),
-        proof: bytes.into(),
-    };
-    call.abi_encode().into()
+    record.terms.as_ref().is_some_and(|terms| agreed(terms) != agreed(&as_recorded(found.clone(), terms)))
 }

@@ -7,6 +7,7 @@
 //!
 //! Everything here may be forgotten at any instant: what matters is in the ledger, and a new loop continues from it.
 
+mod claim;
 mod gone;
 mod job;
 mod payout;
@@ -25,9 +26,10 @@ use tokio::task::JoinSet;
 use crate::backoff::pause;
 use crate::books::Books;
 use crate::chain::{Chain, Head};
+use crate::generation::Publisher;
 use crate::status::{ChainState, Status, Trouble};
 use crate::submitter::Submitter;
-use crate::{Clock, Error, SettlementConfig};
+use crate::{Clock, Error, SettlementConfig, SubmitterKey};
 
 /// Blocks that are scanned again for logs: what a reorganisation put there since. Marking a job twice costs one read.
 const RESCAN: u64 = 16;
@@ -48,6 +50,9 @@ pub(crate) struct Driver {
     submitter: Submitter,
     prover: Arc<dyn Prover>,
     prover_ready: Option<watch::Receiver<milepost_prover::Status>>,
+    /// Signs claims for the marketplaces that want the host's signature inside.
+    signer: SubmitterKey,
+    publisher: Arc<dyn Publisher>,
     config: SettlementConfig,
     clock: Clock,
     key: milepost_ledger::Address,
@@ -81,6 +86,8 @@ pub(crate) struct Parts {
     pub(crate) submitter: Submitter,
     pub(crate) prover: Arc<dyn Prover>,
     pub(crate) prover_ready: Option<watch::Receiver<milepost_prover::Status>>,
+    pub(crate) signer: SubmitterKey,
+    pub(crate) publisher: Arc<dyn Publisher>,
     pub(crate) config: SettlementConfig,
     pub(crate) clock: Clock,
     pub(crate) key: milepost_ledger::Address,
@@ -95,6 +102,8 @@ impl Driver {
             submitter: parts.submitter,
             prover: parts.prover,
             prover_ready: parts.prover_ready,
+            signer: parts.signer,
+            publisher: parts.publisher,
             config: parts.config,
             clock: parts.clock,
             key: parts.key,

@@ -26,7 +26,8 @@ pub(super) async fn examine(
         return Ok(Seen { used: TokenCount::ZERO, completed: false });
     };
     let positions = &record.positions;
-    findings.check("M", record.terms.as_ref() == Some(&found.terms), |holds| {
+    let agreed = record.terms.as_ref().is_some_and(|terms| *terms == crate::chain::as_recorded(found.terms.clone(), terms));
+    findings.check("M", agreed, |holds| {
         if holds {
             format!("funded with {} at {} per token, as recorded", found.terms.deposit, found.terms.price)
         } else {
@@ -47,7 +48,7 @@ pub(super) async fn examine(
         let ours = claims.iter().any(|claim| {
             claim.statement.end() == log.used
                 && claim.statement.count == log.count
-                && claim.statement.head_after == log.head
+                && log.head.is_none_or(|head| head == claim.statement.head_after)
                 && carried_by(&txs, &claim.state, log.tx)
         });
         if !ours {
@@ -55,7 +56,7 @@ pub(super) async fn examine(
         }
     }
     findings.check("L", chained && at.0 == found.used.0, |_| {
-        format!("{} tokens claimed on chain, {} ProofOfWork events add up to {at}", found.used, landed.len())
+        format!("{} tokens claimed on chain, {} events of claims add up to {at}", found.used, landed.len())
     });
     findings.check("L", foreign.is_empty(), |holds| {
         if holds {

@@ -87,7 +87,8 @@ impl Submitter {
         let claim = self.books.db.claim(id).map_err(crate::books::error)?;
         let terms = self.books.record_of(id.job).await?.and_then(|record| record.terms);
         let Some((claim, terms)) = claim.zip(terms) else { return Ok(()) };
-        let gross = terms.price.0.saturating_mul(u128::from(claim.statement.count.0));
+        // Not price times tokens: elsewhere a price may be one for a thousand of them.
+        let gross = terms.charge(claim.statement.count).map_or(u128::MAX, |charge| charge.0);
         let revenue = gross - gross.saturating_mul(u128::from(terms.fee_bps)) / 10_000;
         let gas = cost.saturating_mul(price.0) / COIN;
         if gas > revenue { Err(Error::NotWorth { claim: id.to_string(), gas, revenue }) } else { Ok(()) }

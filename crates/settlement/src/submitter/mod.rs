@@ -168,12 +168,12 @@ impl Submitter {
         let found = self.chain.job_at(job, at(&head.block)).await?.ok_or(Error::UnknownJob(job))?;
         let as_expected = match expect {
             Expect::Claimed { used, head } => {
-                found.used.0 == used.0 && found.head == head && found.status != ChainStatus::Completed && !found.closed_to_claims
+                found.stands_at(used, head) && found.status != ChainStatus::Completed && !found.closed_to_claims
             }
             Expect::Active => found.status == ChainStatus::Active,
             Expect::Unpaid => found.status != ChainStatus::Completed,
         };
-        Ok((!as_expected).then(|| format!("{:?} with {} tokens claimed, head {}", found.status, found.used, found.head)))
+        Ok((!as_expected).then(|| format!("{:?} with {} tokens claimed, head {:?}", found.status, found.used, found.head)))
     }
 
     /// Hands stored bytes to the endpoint. What it answers is only ever a hint: receipts decide.

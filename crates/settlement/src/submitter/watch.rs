@@ -2,13 +2,11 @@
 
 use alloy::eips::BlockId;
 use alloy::rpc::types::TransactionReceipt;
-use alloy::sol_types::SolEvent as _;
 use milepost_ledger::{BlockRef, Digest, Event, Outcome, Purpose, RevertClass, Tx, TxId, TxState};
 
 use super::{Submitter, sign};
 use crate::Error;
-use crate::bindings::JobMarketplace;
-use crate::chain::{Head, at, landed_of};
+use crate::chain::{Head, at};
 use crate::convert::digest;
 
 /// Looks in a row at which a nonce must be found used up by somebody else before it is believed: behind one address there may
@@ -110,7 +108,7 @@ impl Submitter {
         let outcome = if !matches!(tx.purpose, Purpose::Fill(_)) && read.is_some_and(|read| read.is_nothing(tx.id.key)) {
             Outcome::Reverted { reason: "cancelled by the operator".to_owned(), class: RevertClass::Replan, gas }
         } else if receipt.status() {
-            self.done(tx, receipt, gas)?
+            self.done(tx, receipt, gas).await?
         } else {
             self.reverted(tx, hash, receipt, &block).await?
         };
@@ -125,27 +123,32 @@ impl Submitter {
         self.books.record("included", vec![Event::TxIncluded { id: tx.id, hash, block, outcome }]).await
     }
 
-    /// A transaction that succeeded must have done what it was for: a claim logs exactly its tokens and its head.
-    fn done(&self, tx: &Tx, receipt: &TransactionReceipt, gas: u64) -> Result<Outcome, Error> {
+    /// A transaction that succeeded must have done what it was for: a claim logs exactly its tokens, and its end and head where the
+    /// contract tells them.
+    async fn done(&self, tx: &Tx, receipt: &TransactionReceipt, gas: u64) -> Result<Outcome, Error> {
         let Purpose::Claim(id) = tx.purpose else { return Ok(Outcome::Done { gas }) };
         let claim = self.books.db.claim(id).map_err(crate::books::error)?;
         let claim = claim.ok_or_else(|| Error::LedgerStopped(format!("claim {id} has a transaction but no record")))?;
+        let adapter = self.chain.adapter().await?;
+        let topics = adapter.claim_topics();
         let ours = |log: &&alloy::rpc::types::Log| {
             log.address() == crate::convert::evm(self.chain.marketplace())
-                && log.topic0() == Some(&JobMarketplace::ProofOfWork::SIGNATURE_HASH)
+                && log.topic0().is_some_and(|topic| topics.contains(topic))
                 && log
                     .topics()
                     .get(1)
                     .is_some_and(|job| alloy::primitives::U256::from_be_bytes(job.0) == alloy::primitives::U256::from(id.job.0))
         };
-        let landed = receipt.inner.logs().iter().find(ours).map(landed_of).transpose()?;
+        let landed = receipt.inner.logs().iter().find(ours).map(|log| adapter.claim_of(log)).transpose()?;
         let as_claimed = landed.is_some_and(|landed| {
-            landed.count == claim.statement.count && landed.used == claim.statement.end() && landed.head == claim.statement.head_after
+            landed.count == claim.statement.count
+                && landed.used.is_none_or(|used| used == claim.statement.end())
+                && landed.head.is_none_or(|head| head == claim.statement.head_after)
         });
         if as_claimed {
             return Ok(Outcome::Done { gas });
         }
-        let reason = format!("[MP-S-018] the transaction succeeded without the ProofOfWork of claim {id}: {landed:?}");
+        let reason = format!("[MP-S-018] the transaction succeeded without the event of claim {id}: {landed:?}");
         Ok(Outcome::Reverted { reason, class: RevertClass::Stop, gas })
     }
 
