@@ -72,7 +72,7 @@ impl std::error::Error for Failure {}
 
 impl Failure {
     /// Whether only an operator can end it.
-    fn needs_an_operator(&self) -> bool {
+    pub(crate) fn needs_an_operator(&self) -> bool {
         match self {
             Self::AnotherKey | Self::KeyNotAccepted => true,
             Self::Refused(refusal) | Self::Refuses(refusal) => refusal.reason.needs_an_operator(),
@@ -136,17 +136,7 @@ async fn speak(
     reached: &mut bool,
     verdict: &Arc<OnceLock<TlsError>>,
 ) -> Result<std::convert::Infallible, Failure> {
-    let socket = timeout(CONNECT_TIMEOUT, TcpStream::connect(&peer.peer.address)).await;
-    let socket = socket.map_err(|_| Failure::Unreachable("no answer in time".to_owned()))?;
-    let socket = socket.map_err(|error| Failure::Unreachable(error.to_string()))?;
-    // Votes are small and should leave at once. Where the system refuses this, they are merely later.
-    let _ = socket.set_nodelay(true);
-    let name = ServerName::try_from("validator").map_err(|error| Failure::Lost(error.to_string()))?;
-    let stream = timeout(HANDSHAKE_TIMEOUT, tls.connect(name, socket)).await.map_err(|_| Failure::Silent)?;
-    let stream = stream.map_err(|error| match tls_error(&error) {
-        Some(TlsError::InvalidCertificate(CertificateError::ApplicationVerificationFailure)) => Failure::AnotherKey,
-        _ => Failure::Lost(error.to_string()),
-    })?;
+    let stream = connect(&peer.peer.address, tls).await?;
     let channel = channel(Watched { stream, verdict: Arc::clone(verdict) }).await?;
 
     let (frames, outgoing) = mpsc::channel(IN_HAND);
@@ -181,8 +171,23 @@ async fn speak(
     }
 }
 
+/// A connection to whoever shows the key that `tls` expects.
+pub(crate) async fn connect(address: &str, tls: &TlsConnector) -> Result<TlsStream<TcpStream>, Failure> {
+    let socket = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await;
+    let socket = socket.map_err(|_| Failure::Unreachable("no answer in time".to_owned()))?;
+    let socket = socket.map_err(|error| Failure::Unreachable(error.to_string()))?;
+    // Votes are small and should leave at once. Where the system refuses this, they are merely later.
+    let _ = socket.set_nodelay(true);
+    let name = ServerName::try_from("validator").map_err(|error| Failure::Lost(error.to_string()))?;
+    let stream = timeout(HANDSHAKE_TIMEOUT, tls.connect(name, socket)).await.map_err(|_| Failure::Silent)?;
+    stream.map_err(|error| match tls_error(&error) {
+        Some(TlsError::InvalidCertificate(CertificateError::ApplicationVerificationFailure)) => Failure::AnotherKey,
+        _ => Failure::Lost(error.to_string()),
+    })
+}
+
 /// HTTP/2 on a connection that stands already. It is used once: whatever happens to it, the whole way is gone anew.
-async fn channel(stream: Watched) -> Result<Channel, Failure> {
+pub(crate) async fn channel<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(stream: S) -> Result<Channel, Failure> {
     let mut stream = Some(TokioIo::new(stream));
     let connector = tower::service_fn(move |_: tonic::codegen::http::Uri| {
         let stream = stream.take().ok_or_else(|| io::Error::new(io::ErrorKind::NotConnected, "the connection ended"));
@@ -200,7 +205,7 @@ async fn channel(stream: Watched) -> Result<Channel, Failure> {
     endpoint.connect_with_connector(connector).await.map_err(|error| Failure::Lost(error.to_string()))
 }
 
-fn of_status(status: &Status) -> Failure {
+pub(crate) fn of_status(status: &Status) -> Failure {
     match Refusal::of_status(status) {
         Some(refusal) => Failure::Refused(refusal),
         None => Failure::Lost(clean(status.message())),

@@ -34,6 +34,11 @@
 //! It does not judge votes and certificates; it does not hide who talks to whom; it does not limit the rate of handshakes by address,
 //! which is a firewall's business: a flood of strangers costs a core, but neither memory nor the connections that stand.
 //!
+//! # Others
+//!
+//! Whoever does not validate may ask for certificates at a door of its own ([`light`]); what all operators agree on stands in a file
+//! that they share ([`set_file`]).
+//!
 //! # Log events
 //!
 //! | event | level | what happened | fields |
@@ -56,12 +61,14 @@ mod dial;
 mod guard;
 mod identity;
 mod inbox;
+pub mod light;
 mod limits;
 mod listen;
 mod outbox;
 mod peer;
 mod refusal;
 mod service;
+pub mod set_file;
 mod tls;
 mod wire;
 

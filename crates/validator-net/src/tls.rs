@@ -157,3 +157,25 @@ pub(crate) fn client(key: &TransportKey, pins: Arc<Pins>) -> Result<Arc<ClientCo
     config.enable_sni = false;
     Ok(Arc::new(config))
 }
+
+/// For a door that everybody may come to: who dials shows no key.
+pub(crate) fn open_server(key: &TransportKey) -> Result<Arc<ServerConfig>, identity::Error> {
+    let unusable = |error: Error| identity::Error::Key(error.to_string());
+    let builder = ServerConfig::builder_with_provider(provider()).with_protocol_versions(&[&TLS13]).map_err(unusable)?;
+    let mut config = builder.with_no_client_auth().with_single_cert(vec![key.certificate()?], key.secret()).map_err(unusable)?;
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(Arc::new(config))
+}
+
+/// For those who come to such a door: they expect one of `pins`, and show nothing.
+pub(crate) fn open_client(pins: Arc<Pins>) -> Result<Arc<ClientConfig>, identity::Error> {
+    let unusable = |error: Error| identity::Error::Key(error.to_string());
+    let builder = ClientConfig::builder_with_provider(provider()).with_protocol_versions(&[&TLS13]).map_err(unusable)?;
+    let mut config = builder.dangerous().with_custom_certificate_verifier(pins).with_no_client_auth();
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.resumption = Resumption::disabled();
+    config.enable_sni = false;
+    Ok(Arc::new(config))
+}

@@ -77,6 +77,34 @@ plain! {
     }
 }
 
+plain! {
+    /// What somebody who follows certificates asks (`proto/certificates.proto`).
+    Question {
+        /// Version of the protocol.
+        1 version: uint32 u32,
+        /// Chain.
+        2 chain: uint64 u64,
+        /// Digest of chain and trusted checkpoint.
+        3 domain: octets Bytes,
+        /// Blocks between two checkpoints.
+        4 interval: uint64 u64,
+        /// How checkpoints become final: 1 single, 2 ffg.
+        5 rule: uint32 u32,
+        /// Digest of the newest final link that the asker knows.
+        6 known: octets Bytes,
+    }
+}
+
+plain! {
+    /// The answer.
+    Answer {
+        /// Number of the last final checkpoint.
+        1 finalized: uint64 u64,
+        /// The certificate that made it final, unless the asker knows it.
+        2 certificate: octets Bytes,
+    }
+}
+
 /// Reasons of a refusal. Zero is never sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(i32)]

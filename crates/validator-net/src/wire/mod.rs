@@ -7,8 +7,8 @@ use bytes::Bytes;
 use finality_gadget::network::{self, PROTOCOL_VERSION};
 use finality_gadget::{BlockHash, ChainId, CheckpointNumber, Domain, FinalityCheckpoint, SetDigest, SetId, TrustedCheckpoint, ValidatorId};
 
-pub(crate) use messages::{Content, Frame, Reason, Refusal, Welcome};
-pub(crate) use rpc::{Answers, Exchange, Listener, call};
+pub(crate) use messages::{Answer, Content, Frame, Question, Reason, Refusal, Welcome};
+pub(crate) use rpc::{Answers, Exchange, Listener, Protobuf, call};
 
 use messages::Hello;
 

@@ -24,10 +24,10 @@ use super::messages::{Frame, Welcome};
 pub(crate) const PATH: &str = "/milepost.validator.v1.ValidatorNetwork/Exchange";
 
 /// Protobuf in gRPC's frames; gRPC itself bounds the length before anything is read.
-struct Protobuf<E, D>(PhantomData<fn() -> (E, D)>);
+pub(crate) struct Protobuf<E, D>(PhantomData<fn() -> (E, D)>);
 
 impl<E, D> Protobuf<E, D> {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(PhantomData)
     }
 }

@@ -15,6 +15,7 @@ use finality_gadget::{
     BlockHash, ChainId, ChainView, CheckpointFinality, CheckpointNumber, CheckpointPersistenceConfig, Config, Domain, FinalityCheckpoint,
     FinalityRule, Message, Millis, NetworkBridge, Recipient, Schedule, SetId, TrustedCheckpoint, ValidatorId, ValidatorSet,
 };
+use milepost_validator_net::light::Board;
 use milepost_validator_net::{Bridge, Inbox, Limits, Network, Options, Peer, Pin, TransportKey};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -144,8 +145,10 @@ impl Committee {
         let (head, heads) = watch::channel(eligible);
         let (progress, watched) = watch::channel(Progress::default());
         let certified = Arc::new(Mutex::new(BTreeMap::new()));
-        let life = Life { gadget, inbox, heads, progress, stop: wire.stop.clone(), certified: certified.clone() };
-        Node { id, wire, head, progress: watched, sent, certified, gadget: tokio::spawn(life.live()) }
+        let board = Board::new();
+        let stop = wire.stop.clone();
+        let life = Life { gadget, inbox, heads, progress, stop, certified: certified.clone(), board: board.clone() };
+        Node { id, wire, head, progress: watched, sent, certified, board, gadget: tokio::spawn(life.live()) }
     }
 }
 
@@ -198,6 +201,8 @@ pub struct Node {
     pub sent: Arc<Sent>,
     /// When each number was first certified here.
     pub certified: Arc<Mutex<BTreeMap<u64, Instant>>>,
+    /// What everybody may know of it.
+    pub board: Board,
     gadget: JoinHandle<CheckpointFinality>,
 }
 
@@ -225,6 +230,7 @@ struct Life {
     progress: watch::Sender<Progress>,
     stop: CancellationToken,
     certified: Arc<Mutex<BTreeMap<u64, Instant>>>,
+    board: Board,
 }
 
 impl Life {
@@ -255,6 +261,7 @@ impl Life {
         let hashes = wanted.into_iter().map(|number| (number, hash_of(number))).collect();
         self.gadget.observe(ChainView { eligible, finalized: Some(eligible), hashes }).expect("memory does not fail");
         let progress = Progress { justified: self.gadget.core().justified().0, finalized: self.gadget.finalized().checkpoint.number.0 };
+        self.board.update(&self.gadget);
         let before = self.progress.borrow().justified;
         if progress.justified > before {
             let now = Instant::now();

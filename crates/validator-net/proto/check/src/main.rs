@@ -10,6 +10,8 @@ use prost_reflect::{DescriptorPool, DynamicMessage};
 type Error = Box<dyn std::error::Error>;
 
 const PACKAGE: &str = "milepost.validator.v1";
+/// Each file of messages with its vectors.
+const FILES: [(&str, &str); 2] = [("validator.proto", "vectors.txt"), ("certificates.proto", "certificates.txt")];
 /// The numbers that the crate's `Reason` has.
 const REASONS: [&str; 11] =
     ["UNSPECIFIED", "VERSION", "CHAIN", "TRUSTED", "SET", "UNKNOWN", "IDENTITY", "MALFORMED", "SILENT", "REPLACED", "CLOSING"];
@@ -37,20 +39,14 @@ fn check(pool: &DescriptorPool, name: &str, bytes: &[u8], meaning: &str) -> Resu
     Ok(())
 }
 
-fn main() -> Result<(), Error> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let pool = DescriptorPool::from_file_descriptor_set(protox::compile(["validator.proto"], [&folder])?)?;
+/// Checks one file's vectors; says how many there are.
+fn check_file(folder: &Path, proto: &str, vectors: &str) -> Result<usize, Error> {
+    let pool = DescriptorPool::from_file_descriptor_set(protox::compile([proto], [folder])?)?;
     let methods: Vec<String> = pool
         .services()
         .flat_map(|service| service.methods().map(|method| format!("/{}/{}", service.full_name(), method.name())).collect::<Vec<_>>())
         .collect();
-    let reasons = pool.get_enum_by_name(&format!("{PACKAGE}.Reason")).ok_or("there are no reasons")?;
-    let numbers: BTreeMap<i32, String> = reasons.values().map(|value| (value.number(), value.name().to_owned())).collect();
-    let expected = (0..).zip(REASONS.map(|name| format!("REASON_{name}"))).collect::<BTreeMap<_, _>>();
-    if numbers != expected {
-        return Err(format!("the reasons are {numbers:?}").into());
-    }
-    let text = std::fs::read_to_string(folder.join("vectors.txt"))?;
+    let text = std::fs::read_to_string(folder.join(vectors))?;
     let mut lines = text.lines();
     let mut checked = 0;
     while let Some(line) = lines.next() {
@@ -69,9 +65,24 @@ fn main() -> Result<(), Error> {
         check(&pool, name, &unhex(value.trim())?, meaning).map_err(|error| format!("{what}: {error}"))?;
         checked += 1;
     }
-    if checked == 0 {
-        return Err("there are no vectors".into());
+    if checked == 0 { Err(format!("{vectors} holds no vectors").into()) } else { Ok(checked) }
+}
+
+/// Checks that the reasons have the crate's numbers; says how many there are.
+fn check_reasons(folder: &Path) -> Result<usize, Error> {
+    let pool = DescriptorPool::from_file_descriptor_set(protox::compile(["validator.proto"], [folder])?)?;
+    let reasons = pool.get_enum_by_name(&format!("{PACKAGE}.Reason")).ok_or("there are no reasons")?;
+    let numbers: BTreeMap<i32, String> = reasons.values().map(|value| (value.number(), value.name().to_owned())).collect();
+    let expected = (0..).zip(REASONS.map(|name| format!("REASON_{name}"))).collect::<BTreeMap<_, _>>();
+    if numbers == expected { Ok(numbers.len() - 1) } else { Err(format!("the reasons are {numbers:?}").into()) }
+}
+
+fn main() -> Result<(), Error> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    for (proto, vectors) in FILES {
+        let checked = check_file(&folder, proto, vectors).map_err(|error| format!("{proto}: {error}"))?;
+        println!("{checked} vectors and the method agree with {proto}");
     }
-    println!("{checked} vectors, {} method and {} reasons agree with validator.proto", methods.len(), numbers.len() - 1);
+    println!("{} reasons agree with validator.proto", check_reasons(&folder)?);
     Ok(())
 }
