@@ -1,16 +1,17 @@
 //! The key's transactions as a queue: the chain takes one nonce after the other, so that one which waits holds up all behind it.
 //!
-//! What is done about the one that is next: its fee is raised ([`Submitter::bump`]), it is cancelled if an operator says so, and
-//! an alert is raised when nothing helps. Before it there may be a *gap*, a nonce that nobody uses: when the key was used elsewhere
+//! What is done about the one that is next: its fee is raised ([`Submitter::bump`]), sooner and by more as the nearest deadline of
+//! anything that waits draws near ([`Urgency`]), it is cancelled if an operator says so, and an alert is raised when nothing helps. Before it there may be a *gap*, a nonce that nobody uses: when the key was used elsewhere
 //! and that was reorganised away. A gap is filled with a transfer of nothing to the key itself. A nonce that was ever given a
 //! purpose is no gap: it is offered again, never filled.
 
 use std::time::{Duration, Instant};
 
 use alloy::primitives::Bytes;
-use milepost_ledger::{Attempt, Event, JobId, Purpose, Tx, TxId, TxState};
+use milepost_ledger::{Attempt, Event, JobId, Purpose, Tx, TxId, TxState, UnixSeconds};
 use serde::Serialize;
 
+use super::urgency::Urgency;
 use super::{Read, Submitter, fees, sign};
 use crate::Error;
 use crate::chain::{Fees, Head, latest};
@@ -84,9 +85,10 @@ impl Submitter {
         } else if let Some(tx) = waiting.iter().find(|tx| tx.id.nonce == next) {
             let raised = self.queue.raised.filter(|(id, _)| *id == tx.id).map_or(since, |(_, at)| at.max(since));
             let hurry = self.hurry.remove(&tx.id);
-            if hurry || raised.elapsed() >= self.bump_after {
+            let urgency = Urgency::of(self.nearest_deadline().await?, head.next_time, self.claim_seconds);
+            if hurry || raised.elapsed() >= urgency.pause(self.bump_after) {
                 self.queue.raised = Some((tx.id, Instant::now()));
-                self.bump(tx, head).await?;
+                self.bump(tx, urgency, head).await?;
             }
             self.alert(tx, since.elapsed());
         }
@@ -94,18 +96,29 @@ impl Submitter {
     }
 
     /// Signs the same call again with higher fees: stored, then sent. What cannot be raised waits as it is.
-    async fn bump(&mut self, tx: &Tx, head: &Head) -> Result<(), Error> {
+    async fn bump(&mut self, tx: &Tx, urgency: Urgency, head: &Head) -> Result<(), Error> {
         let Some(read) = tx.attempts.last().and_then(sign::read) else {
             self.hold("its stored bytes cannot be read".to_owned());
             return Ok(());
         };
-        self.outbid(tx, &read, head, "bumped").await
+        self.outbid(tx, &read, urgency, head, "bumped").await
+    }
+
+    /// The last moment of the claim that has the least time of all that wait: whatever is before it in the queue holds it up.
+    async fn nearest_deadline(&self) -> Result<Option<UnixSeconds>, Error> {
+        let key = self.key.address();
+        let nearest = move |ledger: &milepost_ledger::Ledger| {
+            let waiting = ledger.txs().filter(|tx| tx.id.key == key && matches!(tx.state, TxState::Signed | TxState::Sent));
+            let claims = waiting.filter(|tx| matches!(tx.purpose, Purpose::Claim(_)));
+            claims.filter_map(|tx| ledger.job(tx.purpose.job())?.deadline()).min()
+        };
+        self.books.db.query(nearest).await.map_err(crate::books::error)
     }
 
     /// Signs a further form of a transaction that outbids the last.
-    async fn outbid(&mut self, tx: &Tx, read: &Read, head: &Head, point: &'static str) -> Result<(), Error> {
+    async fn outbid(&mut self, tx: &Tx, read: &Read, urgency: Urgency, head: &Head, point: &'static str) -> Result<(), Error> {
         let Some(last) = tx.attempts.last() else { return Ok(()) };
-        let fees = match self.may_offer(tx, last, read, head).await {
+        let fees = match self.may_offer(tx, last, read, urgency, head).await {
             Ok(fees) => fees,
             // What cannot be raised is no error of the round: it waits as it is, and the operator is told why.
             Err(refused @ (Error::FeeCeiling { .. } | Error::NoGas { .. } | Error::LedgerRefused(_))) => {
@@ -118,19 +131,18 @@ impl Submitter {
         let (hash, raw) = (attempt.hash, attempt.raw.clone());
         self.books.record(point, vec![Event::TxSigned { id: tx.id, purpose: tx.purpose, attempt }]).await?;
         self.queue.held = None;
-        tracing::info!(event = "tx_bumped", job = %tx.purpose.job(), purpose = ?tx.purpose, nonce = tx.id.nonce, tx = %hash, attempt = tx.attempts.len() + 1, max_fee = fees.max_fee, max_tip = fees.max_tip, "a higher fee is offered; every earlier form may still be mined");
+        tracing::info!(event = "tx_bumped", job = %tx.purpose.job(), purpose = ?tx.purpose, nonce = tx.id.nonce, tx = %hash, attempt = tx.attempts.len() + 1, ?urgency, max_fee = fees.max_fee, max_tip = fees.max_tip, "a higher fee is offered; every earlier form may still be mined");
         self.send(tx.id, &raw, hash).await
     }
 
     /// What a further form may offer: more than the last, as much as the market asks, within the ceiling and the key's means.
-    async fn may_offer(&self, tx: &Tx, last: &Attempt, read: &Read, head: &Head) -> Result<Fees, Error> {
-        if tx.attempts.len() >= Tx::MAX_ATTEMPTS {
+    async fn may_offer(&self, tx: &Tx, last: &Attempt, read: &Read, urgency: Urgency, head: &Head) -> Result<Fees, Error> {
+        if tx.attempts.len() >= urgency.attempts() {
             return Err(Error::LedgerRefused(milepost_ledger::Error::TooManyAttempts(tx.id)));
         }
-        let fees = fees::bumped(last, self.chain.fees(head, self.fee_ceiling).await?);
-        if fees.max_fee > self.fee_ceiling {
-            return Err(Error::FeeCeiling { asked: fees.max_fee, ceiling: self.fee_ceiling });
-        }
+        let (market, ceiling) = (self.chain.fees(head, self.fee_ceiling).await?, self.fee_ceiling);
+        let fees = fees::bumped(last, market, urgency, tx.attempts.len(), ceiling);
+        let fees = fees.map_err(|asked| Error::FeeCeiling { asked, ceiling })?;
         let needed = fees.max_fee.saturating_mul(u128::from(read.gas));
         let balance = self.chain.balance(tx.id.key).await?;
         if balance < needed {
@@ -148,7 +160,7 @@ impl Submitter {
         let already = tx.attempts.last().and_then(sign::read).is_some_and(|read| read.is_nothing(tx.id.key));
         if !already {
             tracing::warn!(event = "tx_cancelling", job = %tx.purpose.job(), purpose = ?tx.purpose, nonce = tx.id.nonce, "an operator cancels this transaction; it may still be mined");
-            self.outbid(tx, &self.nothing(), head, "cancelling").await?;
+            self.outbid(tx, &self.nothing(), Urgency::None, head, "cancelling").await?;
         }
         if self.queue.held.is_none() {
             self.wishes.done(tx.id);
