@@ -6,6 +6,7 @@ use milepost_ledger::{AccountId, AccountRecord, ChainView, Claim, Event, JobId, 
 use milepost_ledger_db::{Blob, LedgerDb};
 
 use crate::Error;
+use crate::telemetry::Counts;
 
 /// Asked after every durable step and every outside effect, with its name; `true` ends the task there, as a crash would. For
 /// tests: a program has none.
@@ -48,7 +49,9 @@ impl Books {
 
     /// As [`Self::record`], with further bytes in the same batch.
     pub(crate) async fn record_with(&self, point: &'static str, events: Vec<Event>, blobs: Vec<Blob>) -> Result<(), Error> {
+        let counts = Counts::of(&self.db, &events).await;
         self.db.apply_with(events, blobs).await.map_err(error)?;
+        counts.count();
         self.pass(point)
     }
 

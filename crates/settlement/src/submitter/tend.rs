@@ -72,6 +72,7 @@ impl Submitter {
             return Ok(());
         }
         let next = self.chain.nonce(key, latest()).await?;
+        crate::telemetry::next_nonce(next);
         self.too_low.retain(|id, _| id.nonce < next);
         let since = match self.queue.next {
             Some((nonce, since)) if nonce == next => since,
