@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use milepost_ledger::{ClaimPace, Limits, TokenAmount, TokenCount};
+use milepost_ledger::{ClaimPace, Limits, SharedProver, TokenAmount, TokenCount};
 use serde::{Deserialize, Serialize};
 
 /// Who may spend a job (SPEC §2.1).
@@ -84,6 +84,9 @@ pub struct GatewayConfig {
     pub max_claim_tokens: Option<u64>,
     /// Seconds of one claim from plan to finality.
     pub claim_seconds: Option<u64>,
+    /// Seconds that the proof of a full claim takes on the prover that all jobs share; 0 where proofs take no time. With
+    /// `max_claim_tokens` it bounds what all jobs together may leave unproven.
+    pub proof_seconds: Option<u64>,
     /// Answers browsers of any origin. Tokens travel in headers, never in cookies, so this gives no page a client's rights.
     pub cors: bool,
 }
@@ -122,6 +125,7 @@ impl Default for GatewayConfig {
             max_at_risk: None,
             max_claim_tokens: None,
             claim_seconds: None,
+            proof_seconds: None,
             cors: true,
         }
     }
@@ -152,12 +156,23 @@ impl GatewayConfig {
         Ok(())
     }
 
-    pub(crate) fn limits(&self) -> Limits {
+    /// The limits of a job beside which the others need so many quarter claims of the prover.
+    pub(crate) fn limits(&self, others: u64) -> Limits {
         let pace = self
             .max_claim_tokens
             .zip(self.claim_seconds)
             .map(|(tokens, seconds)| ClaimPace { max_claim_tokens: TokenCount(tokens), seconds });
-        Limits { reserve_seconds: self.reserve_seconds, max_at_risk: self.max_at_risk, pace }
+        let shared = self.shared_claim().map(|max_claim_tokens| SharedProver {
+            proof_seconds: self.proof_seconds.unwrap_or(0),
+            max_claim_tokens,
+            others,
+        });
+        Limits { reserve_seconds: self.reserve_seconds, max_at_risk: self.max_at_risk, pace, shared }
+    }
+
+    /// Tokens of a full claim, where jobs share a prover whose time is short.
+    pub(crate) fn shared_claim(&self) -> Option<TokenCount> {
+        self.max_claim_tokens.filter(|_| self.proof_seconds.is_some_and(|seconds| seconds > 0)).map(TokenCount)
     }
 
     pub(crate) fn stall(&self) -> Duration {

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use milepost_inference::Engine;
-use milepost_ledger::{AccountId, AccountRecord, Digest, EndReason, Event, SessionEnd, TokenId, TurnRecord, TurnState, UnixSeconds};
+use milepost_ledger::{
+    AccountId, AccountRecord, Digest, EndReason, Event, Limits, SessionEnd, TokenId, TurnRecord, TurnState, UnixSeconds,
+};
 use milepost_ledger_db::{Blob, Error as DbError, LedgerDb};
 use milepost_statement::SigningKey;
 use tokio::sync::{Semaphore, watch};
@@ -16,6 +18,7 @@ use crate::config::{AuthMode, GatewayConfig};
 use crate::deps::{BuildInfo, Clock, Deps, Jobs, Readiness};
 use crate::error::Error;
 use crate::free::Kept;
+use crate::prover_load::ProverLoad;
 use crate::request::{Caller, GenerateRequest, Input};
 use crate::session::Session;
 use crate::sync::lock;
@@ -57,6 +60,7 @@ pub struct Host {
     pub(crate) labels: Mutex<HashMap<Digest, AccountId>>,
     pub(crate) live: Mutex<HashMap<(AccountId, String), Arc<LiveTurn>>>,
     pub(crate) unbilled: Arc<Semaphore>,
+    pub(crate) load: Arc<ProverLoad>,
     pub(crate) kept: Mutex<Kept>,
     pub(crate) sockets: Arc<Semaphore>,
     pub(crate) draining: watch::Sender<bool>,
@@ -105,6 +109,7 @@ impl Host {
             labels: Mutex::default(),
             live: Mutex::default(),
             unbilled: Arc::new(Semaphore::new(config.max_unbilled_running)),
+            load: Arc::new(ProverLoad::new(config.shared_claim())),
             kept: Mutex::default(),
             sockets: Arc::new(Semaphore::new(config.max_sockets)),
             draining: watch::channel(false).0,
@@ -112,6 +117,11 @@ impl Host {
             turns: TaskTracker::new(),
             config,
         }))
+    }
+
+    /// The limits of a job as all jobs stand now.
+    pub(crate) fn limits(&self, account: AccountId) -> Limits {
+        self.config.limits(self.load.others(account))
     }
 
     /// Answers a request: generates, joins what is generating under the same key, or replays what was generated.

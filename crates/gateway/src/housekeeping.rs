@@ -27,6 +27,7 @@ impl Host {
         let now = self.now();
         let mut interrupted = 0;
         let mut forgotten = Vec::new();
+        self.weigh().await?;
         // Only what is not finished is loaded, so a long history costs nothing here.
         let loaded = self.db.query(|ledger| ledger.accounts().map(|account| account.record.clone()).collect::<Vec<_>>()).await?;
         for record in loaded {
@@ -107,6 +108,7 @@ impl Host {
             }
         }
         self.forget_free().await?;
+        self.weigh().await?;
         metrics::gauge!("milepost_sessions").set(count(lock(&self.sessions).len()));
         metrics::gauge!("milepost_turns_live").set(count(self.live_turns()));
         Ok(())
@@ -135,7 +137,17 @@ impl Host {
         }
     }
 
+    /// Counts anew what all jobs together need of the prover.
+    async fn weigh(&self) -> Result<(), Error> {
+        if self.load.is_counted() {
+            let load = Arc::clone(&self.load);
+            self.db.query(move |ledger| load.recount(ledger.accounts().map(|account| &account.record))).await?;
+        }
+        Ok(())
+    }
+
     fn changed(&self, change: Change) {
+        self.load.moved(change.account, &change.positions, &change.phase);
         let ending = change.phase != Phase::Open;
         for turn in self.running(change.account) {
             // A turn knows its own commits; a claim that landed, or an end, it does not.

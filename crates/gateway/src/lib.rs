@@ -42,6 +42,7 @@ mod free;
 mod host;
 mod housekeeping;
 mod opening;
+mod prover_load;
 mod receipt;
 mod request;
 mod serve;

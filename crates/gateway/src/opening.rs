@@ -162,7 +162,7 @@ impl Host {
 
     /// Tokens the account could still pay for; `None` where nothing is billed.
     pub(crate) fn left(&self, record: &AccountRecord) -> Option<u64> {
-        record.terms.is_some().then(|| record.admissible(self.now(), &self.config.limits()).tokens.0)
+        record.terms.is_some().then(|| record.admissible(self.now(), &self.limits(record.id)).tokens.0)
     }
 
     /// What a client is told of a session that it opened.

@@ -20,6 +20,39 @@ pub struct Limits {
     pub max_at_risk: Option<TokenAmount>,
     /// How fast claims follow one another; `None` where that is no limit.
     pub pace: Option<ClaimPace>,
+    /// The prover that all jobs of the host share; `None` where proofs take no time.
+    pub shared: Option<SharedProver>,
+}
+
+/// One prover, all jobs. If every session is closed at this moment, all that is not submitted yet must be proven, one claim after
+/// the other, within the closing window. Counted in *quarter claims*: a full claim is four, and the smallest is one, because even
+/// the smallest proof takes about a quarter of a full one's time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SharedProver {
+    /// Seconds that the proof of a full claim takes, above zero.
+    pub proof_seconds: u64,
+    /// Most tokens of one claim ([`crate::PlanConfig::max_claim_tokens`]).
+    pub max_claim_tokens: TokenCount,
+    /// Quarter claims that all other jobs would need now ([`SharedProver::quarters`]).
+    pub others: u64,
+}
+
+impl SharedProver {
+    /// Quarter claims that so many tokens without a submitted claim need: at least one if there are any.
+    pub fn quarters(tokens: TokenCount, max_claim_tokens: TokenCount) -> u64 {
+        tokens.0.saturating_mul(4).div_ceil(max_claim_tokens.0.max(1))
+    }
+
+    /// Quarter claims that can be proven in so many seconds.
+    pub fn capacity(&self, seconds: u64) -> u64 {
+        seconds.saturating_mul(4) / self.proof_seconds.max(1)
+    }
+
+    /// Tokens of one job that the prover still has time for beside the others.
+    fn room(&self, seconds: u64) -> u64 {
+        let quarters = self.capacity(seconds).saturating_sub(self.others);
+        quarters.saturating_mul(self.max_claim_tokens.0) / 4
+    }
 }
 
 /// How fast one job's claims follow one another: each begins when the one before is final.
@@ -41,7 +74,7 @@ pub enum Bound {
     Deposit,
     /// What the rate cap will have allowed by the deadline, or by the end of the window if the session were closed now.
     RateCap,
-    /// The claims that a closing window has time for.
+    /// The claims that a closing window has time for, for this job or for all jobs of the host together.
     Proving,
     /// The deadline itself.
     Deadline,
@@ -125,10 +158,17 @@ impl AccountRecord {
             Some(risk) => Some(terms.worth_of(risk)),
             None => (terms.claim_window == 0).then_some(MAX_UNCLAIMED_WITHOUT_WINDOW),
         };
+        // Whoever finds the prover taken by others may still run for one claim: a host that serves many small jobs must not stand
+        // still because each of them holds a little.
+        let beside_others = limits
+            .shared
+            .zip(window)
+            .map(|(shared, seconds)| positions.submitted.0.saturating_add(shared.room(seconds).max(terms.min_claim.0)));
         let ceilings = [
             (Some(terms.affordable().0), Bound::Deposit),
             (Some(rate_cap), Bound::RateCap),
             (in_window, Bound::Proving),
+            (beside_others, Bound::Proving),
             (self.voucher_ceiling().map(|ceiling| ceiling.0), Bound::Voucher),
             (unclaimed.map(|tokens| positions.landed.0.saturating_add(tokens.0)), Bound::AtRisk),
         ];

@@ -47,7 +47,7 @@ mod tx;
 mod units;
 
 pub use account::{Account, AccountId, ActiveTurn, CheckpointMeta, OpenRun, Phase};
-pub use admission::{Admission, Bound, ClaimPace, Limits, MAX_UNCLAIMED_WITHOUT_WINDOW};
+pub use admission::{Admission, Bound, ClaimPace, Limits, MAX_UNCLAIMED_WITHOUT_WINDOW, SharedProver};
 pub use apply::Ledger;
 pub use claim::{Claim, ClaimId, ClaimState, ProofMeta};
 pub use effect::{AccountRecord, CheckpointRecord, Effect, TurnRecord, TurnState};

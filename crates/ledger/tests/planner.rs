@@ -375,7 +375,7 @@ fn what_was_not_paid_is_written_off_by_the_reason_it_was_lost_for() {
     assert_eq!(completed(&desk, 600), Step::Settle { rest: Some(WriteOff::TimedOut) });
 }
 
-const LIMITS: Limits = Limits { reserve_seconds: 300, max_at_risk: None, pace: None };
+const LIMITS: Limits = Limits { reserve_seconds: 300, max_at_risk: None, pace: None, shared: None };
 
 fn admitted(desk: &Desk, seconds: u64, limits: Limits) -> (u64, Bound) {
     let admission = desk.account().admissible(at(seconds), &limits);

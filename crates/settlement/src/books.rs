@@ -7,6 +7,7 @@ use milepost_ledger_db::{Blob, LedgerDb};
 
 use crate::Error;
 use crate::chain::Seen;
+use crate::telemetry::Counts;
 
 /// Asked after every durable step and every outside effect, with its name; `true` ends the task there, as a crash would. For
 /// tests: a program has none.
@@ -49,7 +50,9 @@ impl Books {
 
     /// As [`Self::record`], with further bytes in the same batch.
     pub(crate) async fn record_with(&self, point: &'static str, events: Vec<Event>, blobs: Vec<Blob>) -> Result<(), Error> {
+        let counts = Counts::of(&self.db, &events).await;
         self.db.apply_with(events, blobs).await.map_err(error)?;
+        counts.count();
         self.pass(point)
     }
 

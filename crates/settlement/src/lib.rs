@@ -30,6 +30,11 @@
 //! `tx_not_taken`, `tx_never_taken`, `tx_nonce_used`, `tx_not_judged`, `tx_bumped`, `tx_stuck`, `tx_cancelling`, `gap_filled`, `queue_not_tended`, `tx_included`, `tx_reverted`, `tx_reorged`, `tx_replaced`, `tx_final`,
 //! `claim_final`; `rate_measured`, `rate_unknown` (marketplaces of other generations); `closing_seen`, `session_ending`, `session_paid`, `tokens_written_off`, `job_halted`, `payout_wrong`, `job_moved`,
 //! `job_restless`, `settle_trouble`; in log mode `would_submit`, `log_mode_lagged`.
+//!
+//! # Metrics
+//!
+//! `milepost_tx_*` for the key's transactions (pending, nonce, raises, latency, fees, stuck), and how the jobs stand: the list is in
+//! `telemetry.rs`.
 
 mod backoff;
 pub mod bindings;
@@ -50,6 +55,7 @@ mod revert;
 mod service;
 mod status;
 mod submitter;
+mod telemetry;
 mod why;
 
 pub use books::Probe;

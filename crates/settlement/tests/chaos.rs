@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use common::{Done, World};
 use milepost_ledger::{JobId, Phase};
 use milepost_settlement::{Chain, Handle, Verdict, reconcile};
+use milepost_test_support::recount::Question;
 use milepost_test_support::{FaultProxy, Return, SessionOptions, Weather};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -35,7 +36,7 @@ async fn whatever_goes_wrong_each_token_is_paid_exactly_once() -> Done {
     for seed in seeds {
         let begun = Instant::now();
         let tale = storm(seed).await.map_err(|error| format!("CHAOS_SEED={seed}: {error}"))?;
-        println!("seed {seed}: {tale}, {:.1} s", begun.elapsed().as_secs_f64());
+        println!("figure seed {seed} (power losses in process): {tale}, {:.1} s", begun.elapsed().as_secs_f64());
     }
     Ok(())
 }
@@ -122,13 +123,16 @@ async fn storm(seed: u64) -> Result<String, Box<dyn std::error::Error>> {
     settlement.stop().await?;
     world.config.rpc_url = world.chain.url().into();
 
+    let question = Question::new(world.chain.url(), &world.deployed);
+    let counted = tokio::task::spawn_blocking(move || question.ask(COUNTER)).await?.map_err(|wrong| wrong.to_string())?;
     let mut tokens = 0;
     for job in &jobs {
         let record = world.record(*job);
         let (metered, paid) = (record.positions.metered.0, record.positions.paid.0);
         assert_eq!((paid, record.positions.written_off.0), (metered, 0), "seed {seed}, job {job}: tokens were lost: {record:#?}");
-        let recounted = recount(&world, *job)?;
-        assert_eq!(recounted, (metered, metered), "seed {seed}, job {job}: claimed and paid by the chain's own logs");
+        let found = counted.jobs.iter().find(|found| found.job == job.0).ok_or("a job that is not on chain")?;
+        let (claimed, payouts) = (found.claimed(), found.paid.as_slice());
+        assert_eq!((claimed, payouts), (metered, &[metered][..]), "seed {seed}, job {job}: claimed and paid by the chain's own logs");
         let mut purposes: Vec<_> = world.txs(*job).iter().map(|tx| tx.purpose).collect();
         let all = purposes.len();
         purposes.sort_unstable();
@@ -136,7 +140,7 @@ async fn storm(seed: u64) -> Result<String, Box<dyn std::error::Error>> {
         assert_eq!(purposes.len(), all, "seed {seed}, job {job}: a purpose was given a second nonce: {:#?}", world.txs(*job));
         tokens += metered;
     }
-    assert_eq!(world.deployed.earned(&world.chain).await?, tokens * 2_000 * 9 / 10, "seed {seed}: exactly once");
+    assert_eq!(counted.earned, tokens * 2_000 * 9 / 10, "seed {seed}: exactly once");
     let report = reconcile(&world.db, Some(&Chain::new(&world.config)?)).await?;
     assert_eq!(report.verdict, Verdict::Clean, "seed {seed}: {report:#?}");
     Ok(format!(
@@ -155,44 +159,11 @@ fn close(job: JobId) -> alloy::primitives::Bytes {
     call.abi_encode().into()
 }
 
-/// What the child process of [`recount`] is told.
-const RECOUNT: &str = "MILEPOST_TEST_RECOUNTS";
+/// The test that counts in another process.
+const COUNTER: &str = "the_logs_are_counted_by_a_process_that_knows_nothing_else";
 
-/// Tokens claimed and tokens paid of a job, counted by another process from the chain's logs alone.
-fn recount(world: &World, job: JobId) -> Result<(u64, u64), Box<dyn std::error::Error>> {
-    let what = format!("{} {} {}", world.chain.url(), world.deployed.marketplace, job.0);
-    let mut child = std::process::Command::new(std::env::current_exe()?);
-    child.args(["the_logs_are_counted_by_a_process_that_knows_nothing_else", "--exact", "--nocapture"]).env(RECOUNT, what);
-    let output = child.output()?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let line = text.lines().find_map(|line| line.split_once("recounted ")).map(|(_, numbers)| numbers.to_owned());
-    let numbers: Vec<u64> = line.unwrap_or_default().split(' ').filter_map(|number| number.parse().ok()).collect();
-    match numbers.as_slice() {
-        [claimed, paid] => Ok((*claimed, *paid)),
-        _ => Err(format!("the recount says {text}").into()),
-    }
-}
-
+/// Not a test by itself: what counts in the child process of a recount.
 #[tokio::test]
-async fn the_logs_are_counted_by_a_process_that_knows_nothing_else() -> Done {
-    use alloy::providers::{Provider as _, RootProvider};
-    use alloy::sol_types::SolEventInterface as _;
-    use milepost_test_support::bindings::JobMarketplace::JobMarketplaceEvents as Events;
-    // On its own this test has nothing to count; it is what `recount` runs.
-    let Ok(told) = std::env::var(RECOUNT) else { return Ok(()) };
-    let [url, marketplace, job] = told.split(' ').collect::<Vec<_>>()[..] else { return Err(told.into()) };
-    milepost_test_support::install_tls();
-    let provider: RootProvider = RootProvider::new_http(url.parse()?);
-    let job: u64 = job.parse()?;
-    let filter = alloy::rpc::types::Filter::new().address(marketplace.parse::<alloy::primitives::Address>()?).from_block(0);
-    let (mut claimed, mut paid) = (0, 0);
-    for log in provider.get_logs(&filter.topic1(alloy::primitives::U256::from(job))).await? {
-        match Events::decode_log(&log.inner)?.data {
-            Events::ProofOfWork(claim) => claimed += u64::try_from(claim.tokensClaimed)?,
-            Events::SessionCompleted(completed) => paid += u64::try_from(completed.tokensUsed)?,
-            _ => {}
-        }
-    }
-    println!("\nrecounted {claimed} {paid}");
-    Ok(())
+async fn the_logs_are_counted_by_a_process_that_knows_nothing_else() {
+    milepost_test_support::recount::answer().await.expect("counted");
 }

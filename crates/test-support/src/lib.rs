@@ -6,6 +6,7 @@
 //!   actors other than the node do there (fund a session, close it, look at balances and logs).
 //! - [`Line`]: a way to the chain that can be dead from the start, cut, or frozen, while the chain itself goes on.
 //! - [`FaultProxy`]: a line to a chain that delays, loses, repeats, refuses and lies, by script or by seed.
+//! - [`recount`]: another process that adds up what the chain's logs say, to hold against what a test metered.
 //! - [`Victim`]: a child process that is killed with SIGKILL at a chosen moment.
 //!
 //! Accounts are those of the well-known development mnemonic `test test … junk`; chain id 31337. **Does not** belong anywhere
@@ -19,6 +20,7 @@ mod error;
 mod lifeline;
 mod line;
 pub mod proxy;
+pub mod recount;
 mod session;
 mod tls;
 mod victim;

@@ -42,7 +42,7 @@ pub(super) async fn recorded(host: &Host, record: &TurnRecord, unbilled: Option<
         TurnState::Active => EndReason::Interrupted,
     };
     let receipt = receipt(host, record).await?;
-    let admission = account.admissible(host.now(), &host.config.limits());
+    let admission = account.admissible(host.now(), &host.limits(account.id));
     let started = Started {
         request_id: record.request.clone(),
         job: record.account.job(),

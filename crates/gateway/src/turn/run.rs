@@ -187,7 +187,7 @@ impl Run {
         let record = host.account(account)?;
         Host::check_open(&record)?;
         self.resolved.session.check_prefill(record.positions.metered.0, &host.config)?;
-        let admission = record.admissible(host.now(), &host.config.limits());
+        let admission = record.admissible(host.now(), &host.limits(account));
         if admission.tokens > TokenCount::ZERO {
             return Ok(record);
         }
@@ -209,7 +209,7 @@ impl Run {
         let mut progress = Instant::now();
         let mut starved: Option<Instant> = None;
         loop {
-            let admission = metering.record.admissible(host.now(), &config.limits());
+            let admission = metering.record.admissible(host.now(), &host.limits(metering.account));
             if admission.tokens == TokenCount::ZERO {
                 match admission.bound {
                     Bound::NotOpen => return EndReason::SessionEnded.into(),
@@ -338,7 +338,7 @@ impl Run {
                 Err(error) => ended.error = Some(error),
             }
         }
-        let admission = record.admissible(self.host.now(), &self.host.config.limits());
+        let admission = record.admissible(self.host.now(), &self.host.limits(account));
         ended.left = record.terms.is_some().then_some(admission.tokens.0);
         let reason = ended.finish_reason();
         tracing::info!(event = "turn_ended", account = %account, turn = number, request = %self.turn.request, tokens = done, total = record.positions.metered.0, sealed = record.positions.sealed.0, reason, billed = self.resolved.unbilled.is_none(), "tokens tracked");

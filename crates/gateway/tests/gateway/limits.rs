@@ -1,6 +1,6 @@
 //! Nothing is generated that could not be paid, and free work is bounded.
 
-use milepost_ledger::{TokenAmount, UnixSeconds};
+use milepost_ledger::{AccountId, Event, JobId, TokenAmount, UnixSeconds};
 use serde_json::json;
 
 use crate::node::{Node, START, Setup, ask, bearer, key, terms, text, vouched, voucher};
@@ -113,6 +113,28 @@ async fn what_is_at_risk_is_bounded_where_the_operator_says_so() {
     assert_eq!(node.post("/v1/inference", &ask(7, "x", 100)).await.1["tokens_used"], 40);
     let (status, refused) = node.post("/v1/inference", &ask(7, "x", 100)).await;
     assert_eq!((status, &refused["error_type"]), (429, &json!("rate_limit_exceeded")));
+}
+
+#[tokio::test]
+async fn jobs_that_share_a_prover_leave_it_no_more_than_a_closing_window_has_time_for() {
+    let mut setup = Setup::legacy(terms()).answers(None);
+    setup.jobs = Some(vec![(7, terms()), (8, terms())]);
+    setup.config.top_up_seconds = 0;
+    // 3,600 s of window less 900 of reserve are three quarters of an hour's proof: 300 tokens.
+    (setup.config.max_claim_tokens, setup.config.proof_seconds) = (Some(400), Some(3_600));
+    let node = Node::start(setup).await;
+    assert_eq!(node.post("/v1/inference", &ask(7, "x", 600)).await.1["tokens_used"], 300);
+    let (status, refused) = node.post("/v1/inference", &ask(7, "x", 100)).await;
+    assert_eq!((status, &refused["error_type"]), (429, &json!("rate_limit_exceeded")));
+    assert!(refused["message"].as_str().is_some_and(|message| message.contains("Proving")), "{refused}");
+    // The prover is taken; another job may still run for one claim.
+    node.until("the first job's part is counted", |node| node.metered(7) == 300).await;
+    assert_eq!(node.post("/v1/inference", &ask(8, "x", 600)).await.1["tokens_used"], 100);
+    // A job that is stopped is not proven: its part goes to others.
+    let stop = Event::Halt { account: AccountId::Job(JobId(7)), reason: "for a test".to_owned() };
+    node.db.apply(vec![stop]).await.expect("stopped");
+    node.host.sweep().await.expect("swept");
+    assert_eq!(node.post("/v1/inference", &ask(8, "x", 600)).await.1["tokens_used"], 200);
 }
 
 #[tokio::test]

@@ -139,6 +139,7 @@ impl Case {
             reserve_seconds: self.reserve(),
             max_at_risk: self.at_risk.then_some(TokenAmount(2_000 * PRICE)),
             pace: Some(ClaimPace { max_claim_tokens: TokenCount(self.max_claim), seconds: self.round() }),
+            shared: None,
         }
     }
 

@@ -19,7 +19,7 @@ use milepost_statement::SigningKey;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::build_info::{BuildInfo, build_info};
-use crate::config::{Config, StoreKind};
+use crate::config::{Backend, Config, StoreKind};
 
 /// Why a host cannot start, or had to end.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +78,9 @@ pub(crate) enum Error {
 /// Time between blocks of the slowest chain in use (Ethereum's 12 s); faster ones only leave more time.
 const SLOWEST_BLOCK_SECONDS: u64 = 12;
 
+/// Seconds that the proof of a full claim takes on two cores; the operator's own figure is `gateway.proof_seconds`.
+const PROOF_SECONDS: u64 = 70;
+
 /// Runs a host until it is told to stop, or a critical part ends.
 pub(crate) async fn serve(config: Config, warnings: Vec<String>) -> Result<(), Error> {
     let build = build_info();
@@ -125,6 +128,7 @@ pub(crate) async fn serve(config: Config, warnings: Vec<String>) -> Result<(), E
         // What a closing window has time for bounds what may be generated: the doors must know how fast claims can follow.
         gateway.max_claim_tokens.get_or_insert(chain.max_claim_tokens);
         gateway.claim_seconds.get_or_insert(chain.claim_seconds + chain.confirmations * SLOWEST_BLOCK_SECONDS);
+        gateway.proof_seconds.get_or_insert(if config.prover.backend == Backend::Mock { 0 } else { PROOF_SECONDS });
         settling = Some(Settlement::start(settlement, deps).await.map_err(|error| Error::Settlement { error })?);
     } else {
         log_settler = Some(LogSettler::start(&db, None));

@@ -32,10 +32,13 @@ impl milepost_gateway::Readiness for Readiness {
                 }
             };
             checks.push(check("chain", ok, message));
-            let (ok, message) = match (&status.trouble, status.halted_jobs) {
-                (None, 0) => (true, format!("{} open jobs, {} unresolved transactions", status.open_jobs, status.unresolved_transactions)),
-                (None, halted) => (false, format!("{halted} jobs wait for an operator: milepost why <job>")),
-                (Some(trouble), _) => (false, format!("{}: {}", trouble.message, trouble.advice)),
+            let (ok, message) = match (held_up(&status), &status.trouble, status.halted_jobs) {
+                (Some(held_up), ..) => (false, held_up),
+                (None, None, 0) => {
+                    (true, format!("{} open jobs, {} unresolved transactions", status.open_jobs, status.unresolved_transactions))
+                }
+                (None, None, halted) => (false, format!("{halted} jobs wait for an operator: milepost why <job>")),
+                (None, Some(trouble), _) => (false, format!("{}: {}", trouble.message, trouble.advice)),
             };
             checks.push(check("money", ok, message));
         }
@@ -48,6 +51,16 @@ impl milepost_gateway::Readiness for Readiness {
         }
         checks
     }
+}
+
+/// A key that may not sign, or whose transactions are held up, moves no money for any job: said before what one job has.
+fn held_up(status: &milepost_settlement::Status) -> Option<String> {
+    if let Some(ahead) = &status.key_ahead {
+        return Some(format!("{}: {}", ahead.message, ahead.advice));
+    }
+    let stuck = status.stuck.as_ref()?;
+    let reason = stuck.reason.as_deref().unwrap_or("its fee is being raised");
+    Some(format!("[MP-S-029] transaction {} of job {} has been the next for {} s: {reason}", stuck.nonce, stuck.job, stuck.seconds))
 }
 
 /// Whether claims can be proven, and what was found; also what `milepost doctor` says.

@@ -324,6 +324,7 @@ impl Driver {
                 status.trouble = None;
             }
         });
+        crate::telemetry::show(&self.status.borrow());
         Ok(())
     }
 

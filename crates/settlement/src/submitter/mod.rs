@@ -20,6 +20,7 @@ mod fees;
 mod guard;
 mod sign;
 mod tend;
+mod urgency;
 mod watch;
 mod wishes;
 
@@ -95,6 +96,7 @@ pub(crate) struct Submitter {
     queue: tend::Queue,
     bump_after: Duration,
     stuck_after: Duration,
+    claim_seconds: u64,
 }
 
 impl Submitter {
@@ -119,6 +121,7 @@ impl Submitter {
             queue: tend::Queue::default(),
             bump_after: Duration::from_secs(config.bump_seconds),
             stuck_after: Duration::from_secs(config.stuck_seconds),
+            claim_seconds: config.claim_seconds,
         }
     }
 

@@ -1,16 +1,17 @@
 //! The key's transactions as a queue: the chain takes one nonce after the other, so that one which waits holds up all behind it.
 //!
-//! What is done about the one that is next: its fee is raised ([`Submitter::bump`]), it is cancelled if an operator says so, and
-//! an alert is raised when nothing helps. Before it there may be a *gap*, a nonce that nobody uses: when the key was used elsewhere
+//! What is done about the one that is next: its fee is raised ([`Submitter::bump`]), sooner and by more as the nearest deadline of
+//! anything that waits draws near ([`Urgency`]), it is cancelled if an operator says so, and an alert is raised when nothing helps. Before it there may be a *gap*, a nonce that nobody uses: when the key was used elsewhere
 //! and that was reorganised away. A gap is filled with a transfer of nothing to the key itself. A nonce that was ever given a
 //! purpose is no gap: it is offered again, never filled.
 
 use std::time::{Duration, Instant};
 
 use alloy::primitives::Bytes;
-use milepost_ledger::{Attempt, Event, JobId, Purpose, Tx, TxId, TxState};
+use milepost_ledger::{Attempt, Event, JobId, Purpose, Tx, TxId, TxState, UnixSeconds};
 use serde::Serialize;
 
+use super::urgency::Urgency;
 use super::{Read, Submitter, fees, sign};
 use crate::Error;
 use crate::chain::{Fees, Head, latest};
@@ -71,6 +72,7 @@ impl Submitter {
             return Ok(());
         }
         let next = self.chain.nonce(key, latest()).await?;
+        crate::telemetry::next_nonce(next);
         self.too_low.retain(|id, _| id.nonce < next);
         let since = match self.queue.next {
             Some((nonce, since)) if nonce == next => since,
@@ -84,9 +86,10 @@ impl Submitter {
         } else if let Some(tx) = waiting.iter().find(|tx| tx.id.nonce == next) {
             let raised = self.queue.raised.filter(|(id, _)| *id == tx.id).map_or(since, |(_, at)| at.max(since));
             let hurry = self.hurry.remove(&tx.id);
-            if hurry || raised.elapsed() >= self.bump_after {
+            let urgency = Urgency::of(self.nearest_deadline().await?, head.next_time, self.claim_seconds);
+            if hurry || raised.elapsed() >= urgency.pause(self.bump_after) {
                 self.queue.raised = Some((tx.id, Instant::now()));
-                self.bump(tx, head).await?;
+                self.bump(tx, urgency, head).await?;
             }
             self.alert(tx, since.elapsed());
         }
@@ -94,20 +97,38 @@ impl Submitter {
     }
 
     /// Signs the same call again with higher fees: stored, then sent. What cannot be raised waits as it is.
-    async fn bump(&mut self, tx: &Tx, head: &Head) -> Result<(), Error> {
+    async fn bump(&mut self, tx: &Tx, urgency: Urgency, head: &Head) -> Result<(), Error> {
         let Some(read) = tx.attempts.last().and_then(sign::read) else {
             self.queue.held = Some("its stored bytes cannot be read".to_owned());
             return Ok(());
         };
-        self.queue.held = self.outbid(tx, &read, head, "bumped").await?.err();
+        self.queue.held = self.outbid(tx, &read, urgency, head, "bumped").await?.err();
         Ok(())
+    }
+
+    /// The last moment of the claim that has the least time of all that wait: whatever is before it in the queue holds it up.
+    async fn nearest_deadline(&self) -> Result<Option<UnixSeconds>, Error> {
+        let key = self.key.address();
+        let nearest = move |ledger: &milepost_ledger::Ledger| {
+            let waiting = ledger.txs().filter(|tx| tx.id.key == key && matches!(tx.state, TxState::Signed | TxState::Sent));
+            let claims = waiting.filter(|tx| matches!(tx.purpose, Purpose::Claim(_)));
+            claims.filter_map(|tx| ledger.job(tx.purpose.job())?.deadline()).min()
+        };
+        self.books.db.query(nearest).await.map_err(crate::books::error)
     }
 
     /// Signs a further form of a transaction that outbids the last. What cannot be raised is no error of the round: it waits as it
     /// is, and the answer is why.
-    async fn outbid(&mut self, tx: &Tx, read: &Read, head: &Head, point: &'static str) -> Result<Result<(), String>, Error> {
+    async fn outbid(
+        &mut self,
+        tx: &Tx,
+        read: &Read,
+        urgency: Urgency,
+        head: &Head,
+        point: &'static str,
+    ) -> Result<Result<(), String>, Error> {
         let Some(last) = tx.attempts.last() else { return Ok(Err("it has no signed form".to_owned())) };
-        let fees = match self.may_offer(tx, last, read, head).await {
+        let fees = match self.may_offer(tx, last, read, urgency, head).await {
             Ok(fees) => fees,
             Err(refused @ (Error::FeeCeiling { .. } | Error::NoGas { .. } | Error::LedgerRefused(_))) => {
                 return Ok(Err(refused.to_string()));
@@ -117,19 +138,18 @@ impl Submitter {
         let attempt = sign::sign(&self.key, self.chain.chain_id(), tx.id.nonce, read, fees, self.clock.now())?;
         let (hash, raw) = (attempt.hash, attempt.raw.clone());
         self.books.record(point, vec![Event::TxSigned { id: tx.id, purpose: tx.purpose, attempt }]).await?;
-        tracing::info!(event = "tx_bumped", job = %tx.purpose.job(), purpose = ?tx.purpose, nonce = tx.id.nonce, tx = %hash, attempt = tx.attempts.len() + 1, max_fee = fees.max_fee, max_tip = fees.max_tip, "a higher fee is offered; every earlier form may still be mined");
+        tracing::info!(event = "tx_bumped", job = %tx.purpose.job(), purpose = ?tx.purpose, nonce = tx.id.nonce, tx = %hash, attempt = tx.attempts.len() + 1, ?urgency, max_fee = fees.max_fee, max_tip = fees.max_tip, "a higher fee is offered; every earlier form may still be mined");
         self.send(tx.id, &raw, hash).await.map(Ok)
     }
 
     /// What a further form may offer: more than the last, as much as the market asks, within the ceiling and the key's means.
-    async fn may_offer(&self, tx: &Tx, last: &Attempt, read: &Read, head: &Head) -> Result<Fees, Error> {
-        if tx.attempts.len() >= Tx::MAX_ATTEMPTS {
+    async fn may_offer(&self, tx: &Tx, last: &Attempt, read: &Read, urgency: Urgency, head: &Head) -> Result<Fees, Error> {
+        if tx.attempts.len() >= urgency.attempts() {
             return Err(Error::LedgerRefused(milepost_ledger::Error::TooManyAttempts(tx.id)));
         }
-        let fees = fees::bumped(last, self.chain.fees(head, self.fee_ceiling).await?);
-        if fees.max_fee > self.fee_ceiling {
-            return Err(Error::FeeCeiling { asked: fees.max_fee, ceiling: self.fee_ceiling });
-        }
+        let (market, ceiling) = (self.chain.fees(head, self.fee_ceiling).await?, self.fee_ceiling);
+        let fees = fees::bumped(last, market, urgency, tx.attempts.len(), ceiling);
+        let fees = fees.map_err(|asked| Error::FeeCeiling { asked, ceiling })?;
         let needed = fees.max_fee.saturating_mul(u128::from(read.gas));
         let balance = self.chain.balance(tx.id.key).await?;
         if balance < needed {
@@ -146,14 +166,14 @@ impl Submitter {
             self.wishes.done(tx.id);
             return Ok(false);
         }
-        match self.outbid(tx, &self.nothing(), head, "cancelling").await? {
+        match self.outbid(tx, &self.nothing(), Urgency::None, head, "cancelling").await? {
             Ok(()) => {
                 tracing::warn!(event = "tx_cancelling", job = %tx.purpose.job(), purpose = ?tx.purpose, nonce = tx.id.nonce, "an operator cancels this transaction; it may still be mined");
                 self.wishes.done(tx.id);
                 Ok(true)
             }
             Err(reason) => {
-                tracing::warn!(event = "tx_cancel_waits", job = %tx.purpose.job(), nonce = tx.id.nonce, reason, "this transaction cannot be cancelled yet");
+                tracing::debug!(event = "tx_cancel_waits", job = %tx.purpose.job(), nonce = tx.id.nonce, reason, "this transaction cannot be cancelled yet");
                 Ok(false)
             }
         }

@@ -157,6 +157,13 @@ impl FaultProxy {
         lock(&self.state.pool).forwarded()
     }
 
+    /// How many transactions that came through this proxy lie in the last `depth` blocks of `chain`: what a reorganisation takes.
+    pub async fn landed(&self, chain: &DevChain, depth: u64) -> Result<usize, Error> {
+        let height = chain.head().await?.0;
+        let recent = pool::included(chain, height.saturating_sub(depth) + 1, height).await?;
+        Ok(lock(&self.state.pool).raw_of(&recent).len())
+    }
+
     /// Replaces the last `depth` blocks of `chain` by empty ones. Transactions that came through this proxy and were in them are
     /// lost or return to the pool; those of anybody else are lost. How many of ours were taken back.
     pub async fn reorg(&self, chain: &DevChain, depth: u64, fate: Return) -> Result<usize, Error> {
