@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use finality_gadget::persistence::{Anchor, Decide, Error, PruneOrder, Pruned, SignState, Stats};
-use finality_gadget::{Certificate, CheckpointNumber, CheckpointStorage, Evidence, EvidenceId, Finalized, SignedVote, ValidatorId, Vote};
+use finality_gadget::{
+    Certificate, CheckpointNumber, CheckpointStorage, Evidence, EvidenceId, Finalized, PublicKey, SignedVote, ValidatorId, Vote,
+};
 use milepost_store::{Order, Range};
 
 use crate::db::CheckpointDB;
@@ -67,6 +69,10 @@ impl CheckpointStorage for CheckpointStorageAdapter {
 
     fn has_evidence_against(&self, validator: ValidatorId) -> Result<bool, Error> {
         Ok(self.db.noting(self.db.has_evidence_against(validator))?)
+    }
+
+    fn bind_key(&self, key: &PublicKey) -> Result<(), Error> {
+        Ok(self.db.noting(self.db.bind_key(key))?)
     }
 
     fn sign_state(&self) -> Result<Option<SignState>, Error> {

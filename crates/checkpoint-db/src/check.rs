@@ -49,7 +49,7 @@ impl CheckpointDB {
             writer.synced = 1;
             store.write(birth(&writer), Durability::Synced)?;
         }
-        let db = Self { store, witness, writer: Mutex::new(writer), recovery: None, suspicion: None };
+        let db = Self { store, witness, writer: Mutex::new(writer), recovery: None, suspicion: None, lock: None };
         db.settle_account(verdict)?;
         Ok(db)
     }

@@ -78,6 +78,8 @@ pub struct CheckpointDB {
     pub(crate) recovery: Option<Recovery>,
     /// Where to leave word for the next start that something unreadable was met.
     pub(crate) suspicion: Option<PathBuf>,
+    /// Held for as long as the database is open, and the last to go. `None` for an engine without a file system.
+    pub(crate) lock: Option<std::fs::File>,
 }
 
 impl std::fmt::Debug for CheckpointDB {

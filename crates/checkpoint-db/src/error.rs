@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use finality_gadget::{CheckpointNumber, DomainDigest, persistence};
+use finality_gadget::{CheckpointNumber, DomainDigest, PublicKey, persistence};
 
 /// An error of the checkpoint database.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +63,12 @@ pub enum Error {
         /// What is wrong with the change.
         reason: String,
     },
+    /// The record of own votes belongs to another key: a directory was mixed up.
+    #[error("the record of own votes belongs to the key {found:?}; a key signs only with its own")]
+    Key {
+        /// Whose it is.
+        found: PublicKey,
+    },
     /// The record of own votes belongs to another domain.
     #[error("the record of own votes belongs to domain {found}, not {expected}")]
     Domain {
@@ -92,6 +98,7 @@ impl From<Error> for persistence::Error {
     fn from(error: Error) -> Self {
         match error {
             Error::Stopped { .. } | Error::Store(milepost_store::Error::Stopped { .. }) => Self::Stopped,
+            Error::Key { .. } => Self::AnotherKey,
             Error::Damaged { reason } => Self::Corrupt { what: reason },
             Error::Store(corrupt @ milepost_store::Error::Corrupt { .. }) => Self::Corrupt { what: corrupt.to_string() },
             other => Self::Failed { operation: "the checkpoint database", source: Box::new(other) },

@@ -192,7 +192,8 @@ impl Salvage {
             if table == STATE && *key == StateKey::Finalized.key() && !self.shown {
                 continue;
             }
-            let kept = table != STATE || [StateKey::Finalized, StateKey::Anchor, StateKey::Pruned].iter().any(|state| state.key() == *key);
+            let kept = table != STATE
+                || [StateKey::Finalized, StateKey::Anchor, StateKey::Pruned, StateKey::Key].iter().any(|state| state.key() == *key);
             if kept {
                 batch.put(table, key, value);
             }

@@ -4,6 +4,7 @@
 //!
 //! | name | what |
 //! |---|---|
+//! | `finality.lock` | empty; locked by the process that has the database open, or is setting one aside |
 //! | `finality.witness` | the second record of the sign-state (see [`witness`](crate::witness)) |
 //! | `finality.damaged-<n>` | damaged databases, whole as they were found; an operator may remove them |
 //! | `finality.logs` | copies of the logs while they are replayed after a crash; kept with the damaged database if that fails |
@@ -41,16 +42,22 @@ impl CheckpointDB {
     pub fn new(path: impl AsRef<Path>) -> Result<Self, Error> {
         let paths = Paths::new(path.as_ref());
         tracing::info!(event = "database_opening", path = %paths.database.display(), "opening checkpoint database");
+        // Before anything is looked at: logs are copied and directories renamed long before RocksDB takes its own lock, and that lock lies
+        // in a directory that a recovery moves away.
+        let lock = paths.lock()?;
         paths.finish_rename()?;
-        match paths.open() {
+        let mut db = match paths.open() {
             Err(damage) if damage.is_damage() => paths.recover(&damage.to_string()),
             opened => opened,
-        }
+        }?;
+        db.lock = Some(lock);
+        Ok(db)
     }
 }
 
 struct Paths {
     database: PathBuf,
+    lock: PathBuf,
     logs: PathBuf,
     suspect: PathBuf,
     rebuilding: PathBuf,
@@ -66,6 +73,7 @@ impl Paths {
         };
         Self {
             database: database.to_owned(),
+            lock: beside(".lock"),
             logs: beside(".logs"),
             suspect: beside(".suspect"),
             rebuilding: beside(".rebuilding"),
@@ -76,6 +84,20 @@ impl Paths {
     fn failed(&self, doing: &'static str) -> impl Fn(io::Error) -> Error {
         let path = self.database.clone();
         move |error| Error::Recovery { path: path.clone(), doing, reason: error.to_string() }
+    }
+
+    /// Takes the lock that one process holds, or answers [`milepost_store::Error::Locked`] and leaves everything as it is.
+    fn lock(&self) -> Result<fs::File, Error> {
+        if let Some(parent) = self.lock.parent() {
+            fs::create_dir_all(parent).map_err(self.failed("making the directory that holds it"))?;
+        }
+        let file = fs::OpenOptions::new().write(true).create(true).truncate(false).open(&self.lock);
+        let file = file.map_err(self.failed("opening its lock"))?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(fs::TryLockError::WouldBlock) => Err(milepost_store::Error::Locked { path: self.database.clone() }.into()),
+            Err(fs::TryLockError::Error(error)) => Err(self.failed("locking it")(error)),
+        }
     }
 
     /// A recovery that ended between its two renames is ended now; one that ended earlier begins anew.

@@ -1,7 +1,7 @@
 //! Own votes and the sign-state: the slashing protection's table.
 
 use finality_gadget::persistence::{Decide, SignRows, SignState, SignUpdate, Standing};
-use finality_gadget::{CheckpointNumber, Vote};
+use finality_gadget::{CheckpointNumber, PublicKey, Vote};
 use milepost_store::key::{Key, Reader};
 use milepost_store::{Batch, Order, Storage, entries};
 
@@ -20,6 +20,26 @@ impl CheckpointDB {
     pub fn doubt(&self) -> Result<Option<String>, Error> {
         let payload = StateKey::Doubt.read(&*self.store)?;
         payload.map(|payload| String::from_utf8(payload).map_err(|_| content(StateKey::Doubt, "text"))).transpose()
+    }
+
+    /// The key whose record this is, once a gadget has signed with it or a history was imported.
+    pub fn bound_key(&self) -> Result<Option<PublicKey>, Error> {
+        Ok(StateKey::Key.read(&*self.store)?.map(PublicKey))
+    }
+
+    /// Ties the record of own votes to a key, for good: any other key is refused from then on. **Synced.** Without it two validators whose
+    /// directories are exchanged would each sign against the other's record.
+    pub fn bind_key(&self, key: &PublicKey) -> Result<(), Error> {
+        let mut writer = self.writer()?;
+        match self.bound_key()? {
+            Some(bound) if bound == *key => Ok(()),
+            Some(found) => Err(Error::Key { found }),
+            None => {
+                let mut batch = Batch::new();
+                StateKey::Key.put(&mut batch, &key.0);
+                self.write_synced(&mut writer, batch)
+            }
+        }
     }
 
     /// The own vote for a target.

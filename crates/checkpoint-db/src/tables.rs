@@ -56,11 +56,13 @@ pub(crate) enum StateKey {
     Doubt = 6,
     /// Rewritten by a flush, whose sync carries everything before it.
     Flush = 7,
+    /// The public key whose record this is.
+    Key = 8,
 }
 
 impl StateKey {
-    pub(crate) const ALL: [Self; 8] =
-        [Self::Schema, Self::Synced, Self::Finalized, Self::Anchor, Self::Pruned, Self::Sign, Self::Doubt, Self::Flush];
+    pub(crate) const ALL: [Self; 9] =
+        [Self::Schema, Self::Synced, Self::Finalized, Self::Anchor, Self::Pruned, Self::Sign, Self::Doubt, Self::Flush, Self::Key];
 
     pub(crate) fn key(self) -> [u8; 1] {
         [self as u8]

@@ -12,9 +12,14 @@ use std::sync::Arc;
 use checkpoint_db::{CheckpointDB, CheckpointStorageAdapter, Error, SignRecovery};
 use common::{DOMAIN, Random, at, boundary, certificate, evidence, finalized, signed, vote};
 use finality_gadget::persistence::{CheckpointStorage, Declaration, PruneOrder, check_and_insert, declare};
-use finality_gadget::{Certificate, Evidence, Finalized, SignedVote, Vote};
+use finality_gadget::{Certificate, Evidence, Finalized, PublicKey, SignedVote, Vote};
 
 const LAST: u64 = 24;
+
+/// Whose record it is.
+fn key() -> PublicKey {
+    PublicKey(vec![0xab; 96])
+}
 
 fn open(path: &Path) -> CheckpointStorageAdapter {
     CheckpointStorageAdapter::new(Arc::new(CheckpointDB::new(path).unwrap()))
@@ -24,6 +29,7 @@ fn open(path: &Path) -> CheckpointStorageAdapter {
 /// settling, as a killed one does.
 fn build(path: &Path) {
     let storage = open(path);
+    storage.bind_key(&key()).unwrap();
     declare(&storage, DOMAIN, Declaration::NeverSigned).unwrap();
     for target in 1..=LAST {
         let votes: Vec<_> = (0..5).map(|validator| signed(validator, vote(target - 1, target, 0))).collect();
@@ -51,6 +57,7 @@ struct Content {
     evidence: Vec<Evidence>,
     finalized: Option<Finalized>,
     signatures: Vec<SignedVote>,
+    key: Option<PublicKey>,
 }
 
 fn content(storage: &CheckpointStorageAdapter) -> Content {
@@ -60,6 +67,7 @@ fn content(storage: &CheckpointStorageAdapter) -> Content {
         evidence: storage.evidence_after(None, 1000).unwrap(),
         finalized: storage.last_finalized().unwrap(),
         signatures: storage.signatures_after(at(0), 10_000).unwrap(),
+        key: storage.db().bound_key().unwrap(),
     }
 }
 
@@ -147,6 +155,7 @@ fn judge(path: &Path, before: &BTreeMap<String, Vec<u8>>, expected: &Content, wh
     let earlier = |one: Finalized| one.by <= at(LAST) && one == finalized(one.by.0);
     assert!(found.finalized.is_none_or(earlier), "{what}: another finality");
 
+    assert!(found.key.as_ref().is_none_or(|found| *found == key()), "{what}: the record became another key's");
     let verdict = match &recovery {
         Some(recovery) => {
             assert!(!recovery.reason.is_empty(), "{what}: unnamed");
@@ -205,8 +214,14 @@ impl Tally {
     }
 }
 
+/// Hundreds of databases are made and opened here, and none is to survive a loss of power: in memory, where there is such a place, a sync
+/// costs nothing.
+fn scratch() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
 fn prepared() -> (tempfile::TempDir, Image, Content) {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let path = dir.path().join("original");
     build(&path);
     let image = Image::take(&path);
@@ -343,10 +358,19 @@ fn trouble_that_is_no_damage_leaves_everything_as_it_is() {
     let (dir, image, _) = prepared();
     let path = dir.path().join("held");
     image.lay_out(&path, &[]);
-    let _holder = open(&path);
+    let holder = open(&path);
+    let beside = || fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect::<BTreeSet<_>>();
+    let (before, content) = (beside(), files(&path));
     let error = CheckpointDB::new(&path).unwrap_err();
     assert!(matches!(&error, Error::Store(milepost_store::Error::Locked { .. })), "{error}");
-    assert!(!dir.path().join("held.damaged-1").exists(), "a database in use was set aside");
+    assert_eq!((beside(), files(&path)), (before, content), "a second process has touched a database in use");
+
+    // While the first sets a damaged one aside there is nothing at its place, and RocksDB's lock has gone with it.
+    fs::rename(&path, dir.path().join("held.rebuilt")).unwrap();
+    let error = CheckpointDB::new(&path).unwrap_err();
+    assert!(matches!(&error, Error::Store(milepost_store::Error::Locked { .. })), "a second process has meddled with a recovery: {error}");
+    assert!(!path.exists(), "a second process has ended the first one's recovery");
+    drop(holder);
 }
 
 #[test]

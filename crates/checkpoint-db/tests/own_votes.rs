@@ -4,7 +4,7 @@ mod common;
 
 use common::{DOMAIN, adapter, memory, vote};
 use finality_gadget::persistence::{CheckpointStorage, Declaration, NotSafe, Standing, check_and_insert, declare};
-use finality_gadget::{CheckpointNumber, Vote};
+use finality_gadget::{CheckpointNumber, PublicKey, Vote};
 use milepost_store::{Fault, FaultPlan, Moment, Survival};
 
 /// Votes that each run tries to cast; one of them leaves a gap, one keeps its source.
@@ -135,4 +135,17 @@ fn a_watermark_never_falls_whoever_asks() {
     let state = storage.sign_state().unwrap().unwrap();
     assert_eq!((state.max_source.0, state.max_target.0), (10, 10));
     drop(check_and_insert(&storage, vote(10, 11, 0)).expect("and a refused change does not stop the database"));
+}
+
+#[test]
+fn a_record_stays_its_keys_through_a_loss_of_power() {
+    let engine = memory(FaultPlan::none());
+    let storage = adapter(&engine).unwrap();
+    let (key, other) = (PublicKey(vec![1; 96]), PublicKey(vec![2; 96]));
+    storage.bind_key(&key).unwrap();
+    storage.bind_key(&key).unwrap();
+    let engine = engine.crash().reopen();
+    let storage = adapter(&engine).unwrap();
+    storage.bind_key(&key).unwrap();
+    assert!(matches!(storage.bind_key(&other), Err(finality_gadget::persistence::Error::AnotherKey)), "a record changed its key");
 }

@@ -164,3 +164,23 @@ fn an_import_survives_a_power_loss() {
     let db = open(&engine.crash().reopen()).unwrap();
     assert_eq!(db.sign_state().unwrap().unwrap().max_target, at(4));
 }
+
+#[test]
+fn a_history_goes_only_to_and_from_the_key_whose_record_it_is() {
+    let storage = voted();
+    storage.bind_key(&key()).unwrap();
+    let other = PublicKey(vec![0xcd; 48]);
+    assert!(matches!(storage.bind_key(&other), Err(finality_gadget::persistence::Error::AnotherKey)), "a record changed its key");
+    let wrong = |error: Error| matches!(error, Error::Database(checkpoint_db::Error::Key { found }) if found == key());
+    assert!(wrong(storage.db().export_complete(DOMAIN, &other).unwrap_err()));
+    assert!(wrong(storage.db().export_minified(DOMAIN, &other).unwrap_err()));
+    let before = storage.sign_state().unwrap();
+    assert!(wrong(storage.db().import(DOMAIN, &other, &read(FOREIGN)).unwrap_err()));
+    assert_eq!(storage.sign_state().unwrap(), before);
+
+    // A history that was taken in ties the record to its key as well.
+    let storage = self::storage();
+    storage.db().import(DOMAIN, &key(), &read(MINIFIED)).unwrap();
+    assert_eq!(storage.db().bound_key().unwrap(), Some(key()));
+    assert!(storage.bind_key(&other).is_err());
+}

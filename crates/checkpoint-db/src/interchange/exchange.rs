@@ -24,7 +24,7 @@ pub struct Imported {
 impl CheckpointDB {
     /// Every own vote that is kept, and the watermarks where they lie above them.
     pub fn export_complete(&self, domain: DomainDigest, key: &PublicKey) -> Result<Interchange, Error> {
-        let Some(state) = self.exportable(domain)? else { return Ok(Interchange::new(domain, key, Vec::new())) };
+        let Some(state) = self.exportable(domain, key)? else { return Ok(Interchange::new(domain, key, Vec::new())) };
         let votes = self.own_votes(&Range::all(), usize::MAX)?;
         let covered = |number: fn(&finality_gadget::Vote) -> CheckpointNumber, mark| votes.iter().any(|vote| number(vote) >= mark);
         let marks_shown =
@@ -39,12 +39,13 @@ impl CheckpointDB {
 
     /// The watermarks alone, as one vote that has the highest source and the highest target.
     pub fn export_minified(&self, domain: DomainDigest, key: &PublicKey) -> Result<Interchange, Error> {
-        let marks = self.exportable(domain)?.map(|state| Attestation::write(state.max_source, state.max_target, None));
+        let marks = self.exportable(domain, key)?.map(|state| Attestation::write(state.max_source, state.max_target, None));
         Ok(Interchange::new(domain, key, marks.into_iter().collect()))
     }
 
     /// The sign-state, if it may be handed on. A state that has signed nothing is no history.
-    fn exportable(&self, domain: DomainDigest) -> Result<Option<SignState>, Error> {
+    fn exportable(&self, domain: DomainDigest, key: &PublicKey) -> Result<Option<SignState>, Error> {
+        self.is_of(key)?;
         if let Some(reason) = self.doubt()? {
             return Err(Error::Doubtful { reason });
         }
@@ -57,6 +58,7 @@ impl CheckpointDB {
     /// Takes in the history of this key: watermarks become the highest of the file's and those recorded. Whole or not at all; **synced**. A
     /// file without votes of this key changes nothing. A refusal to sign stays: only an operator's declaration ends it.
     pub fn import(&self, domain: DomainDigest, key: &PublicKey, file: &Interchange) -> Result<Imported, Error> {
+        self.is_of(key)?;
         let entries = file.entries(domain, key)?;
         let contradictions = self.contradictions(&entries)?;
         let marks = entries.iter().map(|entry| (entry.source, entry.target)).reduce(|a, b| (a.0.max(b.0), a.1.max(b.1)));
@@ -82,8 +84,17 @@ impl CheckpointDB {
         });
         stored?;
         let state = outcome?;
+        self.bind_key(key)?;
         tracing::info!(event = "interchange_imported", votes = entries.len(), max_source = %source, max_target = %target, "imported own votes");
         Ok(Imported { votes: entries.len(), state, contradictions })
+    }
+
+    /// Refuses where the record is known to be another key's.
+    fn is_of(&self, key: &PublicKey) -> Result<(), Error> {
+        match self.bound_key()?.filter(|bound| bound != key) {
+            Some(found) => Err(Error::Database(crate::Error::Key { found })),
+            None => Ok(()),
+        }
     }
 
     fn contradictions(&self, entries: &[Entry]) -> Result<Vec<CheckpointNumber>, Error> {

@@ -2,7 +2,7 @@ use crate::certificate::{Certificate, Finalized};
 use crate::chain::ChainView;
 use crate::evidence::Evidence;
 use crate::network::{Message, Recipient};
-use crate::types::{CheckpointNumber, Millis, ValidatorId};
+use crate::types::{CheckpointNumber, LinkDigest, Millis, ValidatorId};
 use crate::vote::{SignedVote, Vote};
 
 /// Everything that can happen to the core.
@@ -17,6 +17,8 @@ pub enum Event {
     Tick(Millis),
     /// A look at the canonical chain that includes the numbers [`Core::wanted`](crate::Core::wanted) names.
     Chain(ChainView),
+    /// The verification behind the start found stored certificates that do not hold: their targets, and the links they stand for.
+    Damaged(Vec<(CheckpointNumber, LinkDigest)>),
     /// A message of an authenticated validator.
     Received {
         /// Who sent it.

@@ -74,6 +74,11 @@ pub enum Reason {
         /// Lowest source allowed.
         mark: CheckpointNumber,
     },
+    /// Checkpoints are certified, but none from its direct parent, which is what makes the parent final.
+    NoDirectChild {
+        /// Highest certified number.
+        justified: CheckpointNumber,
+    },
     /// The next link would span more validator sets than may vote together.
     TooManySets,
     /// No set that votes now names this validator.
@@ -125,8 +130,10 @@ impl Core {
             3..=16 => Lag::Behind,
             _ => Lag::Far,
         };
-        let still = self.now.since(self.progress_at);
-        let waits = limit > self.links.tip() || self.chain.is_none() || self.halted.is_some() || status.eligible.above(limit) > 16;
+        // A certificate is progress only as long as certificates lead to finality now and then.
+        let halts = self.now.since(self.advanced_at) >= self.config.stuck_after && behind > 2;
+        let still = self.now.since(if halts { self.advanced_at } else { self.progress_at });
+        let waits = halts || limit > self.links.tip() || self.chain.is_none() || self.halted.is_some() || status.eligible.above(limit) > 16;
         let stuck = (waits && still >= self.config.stuck_after).then(|| Stuck { for_ms: still, reasons: self.reasons(limit) });
         Health {
             standing: self.own.standing(&self.schedule, self.links.tip().next()),
@@ -172,6 +179,13 @@ impl Core {
             && !reasons.contains(&reason)
         {
             reasons.push(reason);
+        }
+        let justified = self.links.tip();
+        if self.config.rule == FinalityRule::Ffg
+            && self.now.since(self.progress_at) < self.config.stuck_after
+            && justified.above(self.links.finalized().checkpoint.number) > 1
+        {
+            reasons.push(Reason::NoDirectChild { justified });
         }
         reasons
     }

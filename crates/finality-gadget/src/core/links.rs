@@ -109,6 +109,11 @@ impl Links {
         self.by_target = self.by_target.split_off(&keep);
     }
 
+    /// Takes a certificate out that turned out not to hold.
+    pub(super) fn remove(&mut self, target: CheckpointNumber) {
+        self.by_target.remove(&target);
+    }
+
     /// Holds the memory's bound: the lowest go, but never what shows the last finality.
     pub(super) fn bound(&mut self) {
         while self.by_target.len() > MAX_LINKS {

@@ -20,6 +20,8 @@ use own::Own;
 use peers::Peers;
 use pool::Pool;
 
+use std::collections::BTreeMap;
+
 use crate::certificate::{Certificate, Finalized};
 use crate::chain::ChainView;
 use crate::evidence::Evidence;
@@ -27,7 +29,7 @@ use crate::network::{Message, Recipient, Status};
 use crate::persistence::SignState;
 use crate::scheme::Entropy;
 use crate::set::Schedule;
-use crate::types::{CheckpointNumber, EvidenceId, Millis, ValidatorId};
+use crate::types::{CheckpointNumber, EvidenceId, LinkDigest, Millis, ValidatorId};
 use crate::vote::{SignedVote, Vote};
 
 /// Votes for targets this far above what this node's chain offers are not held: a peer may be ahead by a little.
@@ -90,6 +92,10 @@ pub struct Restored {
     pub own_votes: Vec<Vote>,
     /// Evidence that is already kept.
     pub evidence: Vec<(ValidatorId, EvidenceId)>,
+    /// Stored certificates that do not hold: their targets, and the links they stand for.
+    pub damaged: Vec<(CheckpointNumber, LinkDigest)>,
+    /// Why nothing more may be signed or called final, if two certificates that contradict each other are among the evidence.
+    pub halted: Option<String>,
 }
 
 /// The state machine.
@@ -114,8 +120,12 @@ pub struct Core {
     own: Own,
     peers: Peers,
     evidence: Vec<(ValidatorId, EvidenceId)>,
+    /// Stored certificates that do not hold, until sound ones come from peers.
+    damaged: BTreeMap<CheckpointNumber, LinkDigest>,
     halted: Option<String>,
     progress_at: Millis,
+    /// When something last became final.
+    advanced_at: Millis,
     resent_at: Millis,
     status_at: Millis,
     asked_at: Option<Millis>,
@@ -147,8 +157,10 @@ impl Core {
             pool: Pool::default(),
             peers: Peers::default(),
             evidence: restored.evidence,
-            halted: None,
+            damaged: restored.damaged.into_iter().collect(),
+            halted: restored.halted,
             progress_at: Millis(0),
+            advanced_at: Millis(0),
             resent_at: Millis(0),
             status_at: Millis(0),
             asked_at: None,
@@ -167,7 +179,12 @@ impl Core {
             if core.in_window(signed.vote.link.target.number) {
                 let digest = signed.vote.digest();
                 core.pool.insert(signed, digest, false);
+            } else {
+                core.pool.remember(signed);
             }
+        }
+        if let Some(reason) = &core.halted {
+            core.own.refuse(reason.clone());
         }
         core
     }
@@ -182,6 +199,7 @@ impl Core {
             }
             Event::Tick(now) => self.tick(now),
             Event::Chain(view) => self.chain = Some(view),
+            Event::Damaged(damaged) => self.distrust(damaged),
             Event::Received { from, message } => self.receive(from, message),
             Event::Signed(signed) => self.signed(signed),
             Event::Unsigned => {
@@ -280,6 +298,7 @@ impl Core {
         if self.now.since(self.status_at) >= self.config.status_every {
             self.status_at = self.now;
             self.send(Recipient::All, Message::Status(self.status()));
+            self.ask_for_damaged();
         }
         if self.now.since(self.resent_at) >= self.config.resend_every {
             self.resent_at = self.now;
@@ -317,7 +336,14 @@ impl Core {
         kept.len() >= MAX_EVIDENCE_PER_VALIDATOR || kept.contains(&&id)
     }
 
+    /// Keeps evidence that would convince a third party. What was read back at a start and is not verified yet may not.
     fn keep_evidence(&mut self, evidence: Evidence) {
+        if !self.is_kept(&evidence) && evidence.verify(&self.schedule).is_ok() {
+            self.keep_proven(evidence);
+        }
+    }
+
+    fn keep_proven(&mut self, evidence: Evidence) {
         if !self.is_kept(&evidence) {
             tracing::warn!(event = "evidence_found", validator = %evidence.validator, kind = ?evidence.conflict(), "a validator contradicted itself");
             self.evidence.push((evidence.validator, evidence.id()));

@@ -19,6 +19,9 @@ pub(super) struct Held {
 #[derive(Debug, Default)]
 pub(super) struct Pool {
     targets: BTreeMap<CheckpointNumber, BTreeMap<ValidatorId, Held>>,
+    /// Of each validator whose votes were forgotten: the one with the highest target and the one with the highest source. A validator that
+    /// runs on an old backup asks for exactly these.
+    last: BTreeMap<ValidatorId, [SignedVote; 2]>,
 }
 
 impl Pool {
@@ -79,9 +82,37 @@ impl Pool {
         camps.into_values().max().unwrap_or(0)
     }
 
-    /// Forgets targets below `low`.
+    /// Forgets targets below `low`, but not who said what last.
     pub(super) fn forget_below(&mut self, low: CheckpointNumber) {
-        self.targets = self.targets.split_off(&low);
+        let kept = self.targets.split_off(&low);
+        for held in std::mem::replace(&mut self.targets, kept).into_values().flat_map(BTreeMap::into_values) {
+            self.remember(held.signed);
+        }
+    }
+
+    /// Notes a vote that is not held, if it is its author's newest in one way or the other.
+    pub(super) fn remember(&mut self, signed: SignedVote) {
+        match self.last.get_mut(&signed.validator) {
+            None => _ = self.last.insert(signed.validator, [signed.clone(), signed]),
+            Some([target, source]) => {
+                if signed.vote.link.source.number > source.vote.link.source.number {
+                    *source = signed.clone();
+                }
+                if signed.vote.link.target.number > target.vote.link.target.number {
+                    *target = signed;
+                }
+            }
+        }
+    }
+
+    /// A validator's votes with the highest target and with the highest source, forgotten ones included; each once.
+    pub(super) fn newest(&self, validator: ValidatorId) -> Vec<SignedVote> {
+        let known = || self.of(validator).map(|held| &held.signed).chain(self.last.get(&validator).into_iter().flatten());
+        let target = known().max_by_key(|signed| signed.vote.link.target.number);
+        let source = known().max_by_key(|signed| signed.vote.link.source.number);
+        let mut votes: Vec<SignedVote> = target.into_iter().chain(source).cloned().collect();
+        votes.dedup();
+        votes
     }
 
     pub(super) fn len(&self) -> usize {

@@ -2,8 +2,12 @@
 
 use super::{Core, Effect};
 use crate::network::{MAX_CERTIFICATES_PER_MESSAGE, MAX_MESSAGE_BYTES, Message, OwnVotes, Recipient, Status};
+use crate::set;
+use crate::types::LinkDigest;
 use crate::types::{CheckpointNumber, ValidatorId};
-use crate::vote::SignedVote;
+
+/// Damaged certificates that are asked for again; with more the disk is the trouble, and the lowest are history.
+const MAX_DAMAGED: usize = 1024;
 
 impl Core {
     /// A peer that is further is asked, one that is behind is helped.
@@ -57,14 +61,10 @@ impl Core {
 
     /// Tells a peer the newest of what it signed, as far as this node knows. The peer checks the signatures.
     pub(super) fn answer_own_votes(&mut self, to: ValidatorId, nonce: u64) {
-        let mut votes: Vec<SignedVote> = Vec::new();
-        let newest = self.pool.of(to).next_back();
-        let highest_source = self.pool.of(to).max_by_key(|held| held.signed.vote.link.source.number);
-        for held in newest.into_iter().chain(highest_source) {
-            if !votes.contains(&held.signed) {
-                votes.push(held.signed.clone());
-            }
+        if !self.peers.may_answer(to, self.now) {
+            return;
         }
+        let votes = self.pool.newest(to);
         let certificate = self.links.iter().rev().map(|held| &held.certificate).find(|certificate| {
             let electorate = self.schedule.electorate(&certificate.vote.link).ok();
             electorate.and_then(|electorate| electorate.index(to)).is_some_and(|index| certificate.signers.has(index))
@@ -78,18 +78,60 @@ impl Core {
     pub(super) fn take_own_votes(&mut self, from: ValidatorId, answer: OwnVotes) {
         let Some(own) = self.config.validator else { return };
         for signed in answer.votes.into_iter().take(OwnVotes::MAX_VOTES).filter(|signed| signed.validator == own) {
-            if self.own.is_foreign(&signed.vote) && self.schedule.verify_vote(&signed).is_ok() {
-                self.foreign_vote(&signed.vote);
+            if self.own.is_foreign(&signed.vote) {
+                match self.schedule.verify_vote(&signed) {
+                    Ok(_) => self.foreign_vote(&signed.vote),
+                    // Nobody keeps a vote in another's name without having verified it.
+                    Err(set::Error::Signature) => return self.peers.fault(from, self.now),
+                    // Its schedule is another one.
+                    Err(_) => {}
+                }
             }
         }
         if let Some(certificate) = answer.certificate
             && self.own.is_foreign(&certificate.vote)
-            && let Ok(electorate) = self.schedule.verify_certificate(&certificate)
-            && electorate.index(own).is_some_and(|index| certificate.signers.has(index))
         {
-            self.foreign_vote(&certificate.vote);
+            match self.schedule.verify_certificate(&certificate) {
+                Ok(electorate) if electorate.index(own).is_some_and(|index| certificate.signers.has(index)) => {
+                    self.foreign_vote(&certificate.vote);
+                }
+                Err(set::Error::Signature | set::Error::Quorum { .. } | set::Error::Bitmap { .. }) => {
+                    return self.peers.fault(from, self.now);
+                }
+                _ => {}
+            }
         }
         self.own.answer(from, answer.nonce, answer.finalized);
+    }
+
+    /// Takes out what the verification behind the start has shown not to hold. What is final stays final: the digests below the newest
+    /// certificate show it.
+    pub(super) fn distrust(&mut self, damaged: Vec<(CheckpointNumber, LinkDigest)>) {
+        for (target, link) in damaged {
+            if self.links.get(target).is_some_and(|held| held.digest == link) {
+                self.links.remove(target);
+            }
+            self.damaged.insert(target, link);
+        }
+        while self.damaged.len() > MAX_DAMAGED {
+            self.damaged.pop_first();
+        }
+    }
+
+    /// Whether the stored certificate of a target does not hold, and no better one has come yet.
+    pub fn is_damaged(&self, target: CheckpointNumber) -> bool {
+        self.damaged.contains_key(&target)
+    }
+
+    /// Asks one peer after another for the lowest certificate that does not hold.
+    pub(super) fn ask_for_damaged(&mut self) {
+        let Some(lowest) = self.damaged.keys().next().copied() else { return };
+        let peers: Vec<ValidatorId> =
+            self.schedule.set_at(self.links.tip()).members().map(|(id, _)| id).filter(|id| Some(*id) != self.config.validator).collect();
+        if let Some(peer) = peers.get(self.own.rotation % peers.len().max(1)).copied() {
+            self.own.rotation = self.own.rotation.wrapping_add(1);
+            self.send(Recipient::One(peer), Message::CertificatesAfter(lowest.minus(1)));
+        }
     }
 
     /// Begins to sign when the answers suffice.

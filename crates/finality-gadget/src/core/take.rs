@@ -42,6 +42,9 @@ impl Core {
     /// Verifies and installs a certificate. What is known already, or lies below finality, costs nothing.
     pub(super) fn take_certificate(&mut self, certificate: Certificate) -> Result<(), set::Error> {
         let target = certificate.vote.link.target.number;
+        if self.damaged.get(&target) == Some(&certificate.digest()) {
+            return self.mend(certificate);
+        }
         let news = match self.links.get(target) {
             Some(held) => held.digest != certificate.digest(),
             None => target > self.links.finalized().checkpoint.number,
@@ -53,6 +56,22 @@ impl Core {
         Ok(())
     }
 
+    /// Puts a sound certificate in the place of a damaged one for the same link.
+    fn mend(&mut self, certificate: Certificate) -> Result<(), set::Error> {
+        let electorate = Arc::clone(self.schedule.verify_certificate(&certificate)?);
+        let target = certificate.vote.link.target.number;
+        self.damaged.remove(&target);
+        tracing::info!(event = "certificate_mended", %target, "a damaged certificate was replaced by a peer's");
+        if target > self.links.finalized().checkpoint.number && self.halted.is_none() {
+            self.install(certificate, &electorate);
+        } else {
+            self.links.insert(certificate.clone());
+            self.links.bound();
+            self.effects.push(Effect::KeepCertificate { certificate: Box::new(certificate), finalized: None });
+        }
+        Ok(())
+    }
+
     /// Takes a verified certificate over: looks for whoever it convicts, and advances finality.
     pub(super) fn install(&mut self, certificate: Certificate, electorate: &Electorate) {
         let vote = &certificate.vote;
@@ -60,9 +79,10 @@ impl Core {
         let conflicting = self.links.conflicting(vote);
         if let Some(other) = conflicting.first() {
             let both = Testimony::Certificate(other.clone());
-            if let Ok(theirs) = self.schedule.electorate(&other.vote.link).cloned() {
+            // What a start confirmed by its digest alone does not yet speak for each of its signers.
+            if let Ok(theirs) = self.schedule.verify_certificate(other).cloned() {
                 for validator in signers.iter().filter(|signer| theirs.index(**signer).is_some_and(|index| other.signers.has(index))) {
-                    self.keep_evidence(Evidence::new(*validator, Testimony::Certificate(certificate.clone()), both.clone()));
+                    self.keep_proven(Evidence::new(*validator, Testimony::Certificate(certificate.clone()), both.clone()));
                 }
             }
             self.halt(format!(
@@ -86,11 +106,13 @@ impl Core {
         self.links.insert(certificate.clone());
         self.links.bound();
         self.progress_at = self.now;
+        self.damaged.remove(&target);
         self.effects.push(Effect::KeepCertificate { certificate: Box::new(certificate), finalized });
         self.pass_on(target, Recipient::All, true);
         if let Some(finalized) = finalized {
             self.links.set_finalized(finalized);
             self.own.attempts = 0;
+            self.advanced_at = self.now;
             self.effects.push(Effect::Finalized(finalized));
             for passed in self.pool.targets_up_to(finalized.checkpoint.number) {
                 self.pass_on(passed, Recipient::All, true);

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::certificate::{Certificate, Finalized};
 use crate::core::{FinalityRule, HISTORY, Restored};
+use crate::evidence::Testimony;
 use crate::persistence::{CheckpointStorage, Error};
 use crate::scheme::Entropy;
 use crate::set::Schedule;
-use crate::types::{CheckpointNumber, FinalityCheckpoint};
+use crate::types::{CheckpointNumber, EvidenceId, FinalityCheckpoint, LinkDigest, ValidatorId};
 use crate::vote::SignedVote;
 
 /// Certificates read in one go.
@@ -61,22 +62,26 @@ pub(super) fn read(storage: &dyn CheckpointStorage, schedule: &Schedule, rule: F
         signatures: votes.len(),
         own_votes: own_votes.len(),
         complete,
-        damaged,
+        damaged: damaged.iter().map(|(target, _)| *target).collect(),
     };
     let certificates = chain.into_values().collect();
-    let evidence = evidence(storage)?;
+    let (evidence, halted) = evidence(storage, schedule)?;
     Ok(Read {
-        restored: Restored { certificates, finalized, votes, sign_state, own_votes, evidence },
+        restored: Restored { certificates, finalized, votes, sign_state, own_votes, evidence, damaged, halted },
         report,
         background: Background { before: None, done: false, verified: 0, damaged: Vec::new() },
     })
 }
 
 type Chain = BTreeMap<CheckpointNumber, Certificate>;
+/// Targets of certificates that do not hold, and the links they stand for.
+type Damaged = Vec<(CheckpointNumber, LinkDigest)>;
+/// Whom kept evidence accuses, and its name.
+type Named = Vec<(ValidatorId, EvidenceId)>;
 
 /// The newest certificate that verifies, and everything below it that its digests lead to. What lies beside that chain, on other
 /// branches above the last final checkpoint, is verified by itself.
-fn certificates(storage: &dyn CheckpointStorage, schedule: &Schedule) -> Result<(Chain, Vec<CheckpointNumber>, bool), Error> {
+fn certificates(storage: &dyn CheckpointStorage, schedule: &Schedule) -> Result<(Chain, Damaged, bool), Error> {
     let mut all: Chain = BTreeMap::new();
     let mut before = None;
     while all.len() < MAX_CERTIFICATES {
@@ -95,7 +100,7 @@ fn certificates(storage: &dyn CheckpointStorage, schedule: &Schedule) -> Result<
             continue;
         }
         if schedule.verify_certificate(&tip).is_err() {
-            damaged.push(target);
+            damaged.push((target, tip.digest()));
             continue;
         }
         let mut next = (tip.vote.link.source.number, tip.vote.previous);
@@ -141,16 +146,26 @@ fn supported_finality(
     Ok(best.filter(|best| best.checkpoint.number > schedule.domain().trusted.checkpoint.number))
 }
 
-fn evidence(storage: &dyn CheckpointStorage) -> Result<Vec<(crate::types::ValidatorId, crate::types::EvidenceId)>, Error> {
-    let mut names = Vec::new();
+/// Names of what is kept. Two certificates that contradict each other halt a node for as long as it trusts the same checkpoint; a restart
+/// does not make more of its validators honest.
+fn evidence(storage: &dyn CheckpointStorage, schedule: &Schedule) -> Result<(Named, Option<String>), Error> {
+    let (mut names, mut halted) = (Vec::new(), None);
     let mut after = None;
     while names.len() < MAX_EVIDENCE {
         let page = storage.evidence_after(after, PAGE)?;
         let Some(last) = page.last() else { break };
         after = Some(last.id());
-        names.extend(page.iter().map(|evidence| (evidence.validator, evidence.id())));
+        for evidence in &page {
+            names.push((evidence.validator, evidence.id()));
+            if let (None, Testimony::Certificate(one), Testimony::Certificate(other)) = (&halted, &evidence.first, &evidence.second)
+                && evidence.verify(schedule).is_ok()
+            {
+                let (one, other) = (one.vote.link.target.number, other.vote.link.target.number);
+                halted = Some(format!("two certificates contradict each other at targets {one} and {other}"));
+            }
+        }
     }
-    Ok(names)
+    Ok((names, halted))
 }
 
 fn pages(
@@ -197,10 +212,17 @@ impl Background {
         &self.damaged
     }
 
-    pub(super) fn step(&mut self, storage: &dyn CheckpointStorage, schedule: &Schedule, entropy: &mut dyn Entropy) -> Result<bool, Error> {
+    /// One page; answers whether that was all, and what in it does not hold.
+    pub(super) fn step(
+        &mut self,
+        storage: &dyn CheckpointStorage,
+        schedule: &Schedule,
+        entropy: &mut dyn Entropy,
+    ) -> Result<(bool, Damaged), Error> {
         if self.done {
-            return Ok(true);
+            return Ok((true, Vec::new()));
         }
+        let mut damaged = Vec::new();
         let page = storage.certificates_before(self.before, PAGE)?;
         let Some(last) = page.last() else {
             self.done = true;
@@ -210,7 +232,7 @@ impl Background {
                 damaged = self.damaged.len(),
                 "every stored certificate was verified"
             );
-            return Ok(true);
+            return Ok((true, damaged));
         };
         self.before = Some(last.vote.link.target.number);
         for (certificate, holds) in page.iter().zip(schedule.verify_certificates(&page, entropy)) {
@@ -218,10 +240,11 @@ impl Background {
                 self.verified += 1;
             } else {
                 let target = certificate.vote.link.target.number;
-                tracing::error!(event = "damaged_certificate", %target, "a stored certificate does not hold");
+                tracing::error!(event = "damaged_certificate", %target, "a stored certificate does not hold; peers are asked for it");
                 self.damaged.push(target);
+                damaged.push((target, certificate.digest()));
             }
         }
-        Ok(false)
+        Ok((false, damaged))
     }
 }

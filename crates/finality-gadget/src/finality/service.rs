@@ -128,6 +128,10 @@ impl CheckpointFinality {
                 return Err(Error::WrongKey(validator));
             }
         }
+        if let (Some(_), Some(signer)) = (validator, &self.signer) {
+            let bound = storage.bind_key(signer.public_key());
+            self.stop_on(bound)?;
+        }
         let read =
             restore::read(&*storage, self.core.schedule(), self.config.rule).inspect_err(|error| self.stopped = Some(error.to_string()))?;
         let config = Config { validator, ..self.config.clone() };
@@ -189,8 +193,8 @@ impl CheckpointFinality {
     pub fn create_checkpoint_certificate(&self, target: CheckpointNumber) -> Result<Option<Certificate>, Error> {
         match (self.core.certificate(target), &self.storage) {
             (Some(certificate), _) => Ok(Some(certificate.clone())),
-            (None, Some(storage)) => Ok(storage.certificate(target)?),
-            (None, None) => Ok(None),
+            (None, Some(storage)) if !self.core.is_damaged(target) => Ok(storage.certificate(target)?),
+            (None, _) => Ok(None),
         }
     }
 
@@ -242,12 +246,16 @@ impl CheckpointFinality {
     }
 
     /// Verifies one page of the certificates that the last start only checked by digest; `true` when all are done. What does not hold is
-    /// logged and counted in [`Background::damaged`].
+    /// logged, counted in [`Background::damaged`], no longer used or served, and asked for again from peers.
     pub fn verify_restored(&mut self) -> Result<bool, Error> {
         self.check_stopped()?;
         let (Some(background), Some(storage)) = (&mut self.background, &self.storage) else { return Ok(true) };
         let step = background.step(&**storage, self.core.schedule(), &mut *self.entropy);
-        self.stop_on(step)
+        let (done, damaged) = self.stop_on(step)?;
+        if !damaged.is_empty() {
+            self.drive(Event::Damaged(damaged))?;
+        }
+        Ok(done)
     }
 
     /// What the verification behind the last start has found so far.
@@ -317,7 +325,8 @@ impl CheckpointFinality {
             }
             Effect::Serve { to, after } => {
                 if let Some(storage) = &self.storage {
-                    let certificates = storage.certificates_after(after, MAX_CERTIFICATES_PER_MESSAGE)?;
+                    let mut certificates = storage.certificates_after(after, MAX_CERTIFICATES_PER_MESSAGE)?;
+                    certificates.retain(|certificate| !self.core.is_damaged(certificate.vote.link.target.number));
                     self.bridge.send(Recipient::One(to), &Message::Certificates(certificates));
                 }
             }

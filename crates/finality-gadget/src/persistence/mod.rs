@@ -7,6 +7,7 @@
 //! | method | durable when it returns | because |
 //! |---|---|---|
 //! | [`update_sign_state`](CheckpointStorage::update_sign_state) | synced, together with every write before it | a signature leaves after it |
+//! | [`bind_key`](CheckpointStorage::bind_key) | synced | a record is one key's, for good |
 //! | [`store_certificate`](CheckpointStorage::store_certificate) | synced | finality is announced after it |
 //! | [`store_evidence`](CheckpointStorage::store_evidence) | synced | the peer that sent it may never send it again |
 //! | [`store_signatures`](CheckpointStorage::store_signatures) | buffered: survives the process, may be lost with the power | peers resend until certified |

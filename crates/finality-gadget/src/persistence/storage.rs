@@ -3,6 +3,7 @@
 use super::sign_state::{SignRows, SignState};
 use crate::certificate::{Certificate, Finalized};
 use crate::evidence::Evidence;
+use crate::scheme::PublicKey;
 use crate::types::{CheckpointNumber, EvidenceId, LinkDigest, ValidatorId};
 use crate::vote::{SignedVote, Vote};
 
@@ -26,6 +27,9 @@ pub enum Error {
     /// An earlier write failed; only a restart, which reads what the disk really holds, can go on.
     #[error("stopped after an earlier failed write")]
     Stopped,
+    /// The record of own votes was made by another key: a directory was mixed up.
+    #[error("this storage holds the record of another key; a key may only sign with its own")]
+    AnotherKey,
 }
 
 /// What to write into the sign-state, decided by the gadget.
@@ -126,6 +130,10 @@ pub trait CheckpointStorage: Send + Sync {
 
     /// Whether there is evidence against a validator.
     fn has_evidence_against(&self, validator: ValidatorId) -> Result<bool, Error>;
+
+    /// Ties the record of own votes to the key that signs with it: the first call decides, any other key is [`Error::AnotherKey`] from
+    /// then on. Without it two validators whose directories are exchanged would each sign against the other's record. **Synced.**
+    fn bind_key(&self, key: &PublicKey) -> Result<(), Error>;
 
     /// The sign-state; `None` in a database that never had one, which is also what a lost one looks like.
     fn sign_state(&self) -> Result<Option<SignState>, Error>;

@@ -7,6 +7,7 @@ use super::rng::Rng;
 use crate::certificate::{Certificate, Finalized};
 use crate::evidence::Evidence;
 use crate::persistence::{Anchor, CheckpointStorage, Decide, Error, PruneOrder, Pruned, SignRows, SignState, Stats};
+use crate::scheme::PublicKey;
 use crate::types::{CheckpointNumber, EvidenceId, ValidatorId};
 use crate::vote::{SignedVote, Vote};
 
@@ -69,6 +70,7 @@ struct Rows {
     own_votes: BTreeMap<CheckpointNumber, Vote>,
     anchor: Option<Anchor>,
     pruned: CheckpointNumber,
+    key: Option<PublicKey>,
 }
 
 /// One atomic write.
@@ -78,6 +80,7 @@ enum Write {
     Certificate(Box<Certificate>, Option<Finalized>),
     Evidence(Box<Evidence>),
     Sign(SignState, Option<Vote>),
+    Key(PublicKey),
     Prune(PruneOrder),
 }
 
@@ -108,6 +111,7 @@ impl Rows {
                     self.own_votes.insert(vote.link.target.number, vote.clone());
                 }
             }
+            Write::Key(key) => self.key = Some(key.clone()),
             Write::Prune(order) => {
                 self.votes = self.votes.split_off(&(order.below, ValidatorId(0), Vec::new()));
                 self.certificates = self.certificates.split_off(&order.below);
@@ -294,6 +298,14 @@ impl CheckpointStorage for Opened {
 
     fn has_evidence_against(&self, validator: ValidatorId) -> Result<bool, Error> {
         self.read(|rows| rows.evidence.values().any(|evidence| evidence.validator == validator))
+    }
+
+    fn bind_key(&self, key: &PublicKey) -> Result<(), Error> {
+        match self.read(|rows| rows.key.clone())? {
+            Some(bound) if bound == *key => Ok(()),
+            Some(_) => Err(Error::AnotherKey),
+            None => self.write("binding a key", Write::Key(key.clone()), true),
+        }
     }
 
     fn sign_state(&self) -> Result<Option<SignState>, Error> {

@@ -15,6 +15,7 @@ use crate::persistence::{
     self, Anchor, CheckpointPersistenceConfig, CheckpointStorage, Decide, Declaration, Error as StorageError, PruneOrder, Pruned,
     SignState, Stats,
 };
+use crate::scheme::PublicKey;
 use crate::set::Schedule;
 use crate::types::{CheckpointNumber, EvidenceId, ValidatorId};
 use crate::vote::{SignedVote, Vote};
@@ -163,6 +164,10 @@ impl CheckpointStorage for Watched {
 
     fn has_evidence_against(&self, validator: ValidatorId) -> Result<bool, StorageError> {
         self.storage.has_evidence_against(validator)
+    }
+
+    fn bind_key(&self, key: &PublicKey) -> Result<(), StorageError> {
+        self.storage.bind_key(key)
     }
 
     fn sign_state(&self) -> Result<Option<SignState>, StorageError> {
