@@ -45,7 +45,7 @@ impl CheckpointDB {
             Verdict::Doubt(reason) => Some(reason),
             Verdict::Agreed | Verdict::Adopt(_) => None,
         };
-        let db = Self { store, witness: Box::new(witness), writer: Mutex::new(writer), recovery: None, suspicion: None };
+        let db = Self { store, witness: Box::new(witness), writer: Mutex::new(writer), recovery: None, suspicion: None, lock: None };
         Ok(Inspection { db, doubt })
     }
 }

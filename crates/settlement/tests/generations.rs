@@ -239,7 +239,7 @@ async fn what_the_depositor_could_take_is_bounded_where_no_window_protects_it() 
     let market = Market::new(Generation::PreciseHash, Around::Nothing).await?;
     let world = &market.world;
     let job = market.session().await?;
-    let limits = |risk: Option<u128>| Limits { reserve_seconds: 300, max_at_risk: risk.map(TokenAmount), pace: None };
+    let limits = |risk: Option<u128>| Limits { reserve_seconds: 300, max_at_risk: risk.map(TokenAmount), pace: None, shared: None };
     let record = world.record(job);
     let now = record.terms.as_ref().expect("funded").started.plus(60);
     let admitted = |limits| record.admissible(now, &limits);

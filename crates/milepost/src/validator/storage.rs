@@ -5,7 +5,9 @@ use std::time::Instant;
 
 use checkpoint_db::CheckpointStorageAdapter;
 use finality_gadget::persistence::{Anchor, Decide, Error, PruneOrder, Pruned, SignState, Stats};
-use finality_gadget::{Certificate, CheckpointNumber, CheckpointStorage, Evidence, EvidenceId, Finalized, SignedVote, ValidatorId, Vote};
+use finality_gadget::{
+    Certificate, CheckpointNumber, CheckpointStorage, Evidence, EvidenceId, Finalized, PublicKey, SignedVote, ValidatorId, Vote,
+};
 
 use super::meters;
 
@@ -66,6 +68,10 @@ impl CheckpointStorage for Measured {
 
     fn has_evidence_against(&self, validator: ValidatorId) -> Result<bool, Error> {
         self.inner.has_evidence_against(validator)
+    }
+
+    fn bind_key(&self, key: &PublicKey) -> Result<(), Error> {
+        self.inner.bind_key(key)
     }
 
     fn sign_state(&self) -> Result<Option<SignState>, Error> {
