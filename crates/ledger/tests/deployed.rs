@@ -94,7 +94,7 @@ fn the_rate_counts_from_the_last_proof_and_not_from_the_start() {
 #[test]
 fn without_a_window_what_may_be_lost_is_bounded_and_claimed_before_generation_waits() {
     let mut desk = Desk::new(precise(100_000), 100);
-    let limits = Limits { reserve_seconds: 300, max_at_risk: None, pace: None };
+    let limits = Limits { reserve_seconds: 300, max_at_risk: None, pace: None, shared: None };
     let admitted = |desk: &Desk, limits: &Limits| {
         let admission = desk.account().admissible(UnixSeconds(START.0 + 100), limits);
         (admission.tokens.0, admission.bound)
@@ -120,7 +120,7 @@ fn nothing_is_held_back_when_anybody_may_soon_end_the_session() {
 #[test]
 fn near_the_end_only_the_time_that_is_left_counts_for_the_rate() {
     let desk = Desk::new(Terms { rate: 10, ..precise(100_000) }, 100);
-    let limits = Limits { reserve_seconds: 300, max_at_risk: Some(TokenAmount(u128::MAX)), pace: None };
+    let limits = Limits { reserve_seconds: 300, max_at_risk: Some(TokenAmount(u128::MAX)), pace: None, shared: None };
     let admission = desk.account().admissible(UnixSeconds(START.0 + 86_400 - 310), &limits);
     assert_eq!((admission.tokens.0, admission.bound), (200, Bound::RateCap), "ten seconds");
 }
