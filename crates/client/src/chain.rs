@@ -41,7 +41,11 @@ impl Chain {
         init_tls();
         let url: reqwest::Url = rpc.parse().map_err(|error| Error::Url { url: rpc.to_owned(), reason: format!("{error}") })?;
         let http = reqwest::Client::builder().timeout(RPC_TIMEOUT).build().map_err(|error| Error::Rpc(error.to_string()))?;
-        let provider = ProviderBuilder::default().connect_reqwest(http, url);
+        Self::over(ProviderBuilder::default().connect_reqwest(http, url), marketplace).await
+    }
+
+    /// The same over a connection that was made elsewhere: one that asks several endpoints, with time limits of its own.
+    pub async fn over(provider: RootProvider, marketplace: Address) -> Result<Self, Error> {
         let id = ChainId(provider.get_chain_id().await.map_err(rpc_error)?);
         let code = provider.get_code_at(eth_address(marketplace)).await.map_err(rpc_error)?;
         if code.is_empty() {

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use milepost_statement::Digest;
+use serde::de::{self, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// An amount of the payment token in its smallest unit (wei, or 10⁻⁶ USDC). Text in JSON: it exceeds what JavaScript counts exactly.
@@ -34,10 +35,37 @@ impl Serialize for TokenAmount {
 impl<'de> Deserialize<'de> for TokenAmount {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         if deserializer.is_human_readable() {
-            String::deserialize(deserializer)?.parse().map(Self).map_err(serde::de::Error::custom)
+            deserializer.deserialize_any(TextOrNumber)
         } else {
             u128::deserialize(deserializer).map(Self)
         }
+    }
+}
+
+/// Whoever writes settings by hand writes small amounts as numbers, as the command line and the environment do.
+struct TextOrNumber;
+
+impl Visitor<'_> for TextOrNumber {
+    type Value = TokenAmount;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an amount in the smallest unit: a whole number, or one as text")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<TokenAmount, E> {
+        text.parse().map(TokenAmount).map_err(E::custom)
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<TokenAmount, E> {
+        Ok(TokenAmount(u128::from(number)))
+    }
+
+    fn visit_u128<E: de::Error>(self, number: u128) -> Result<TokenAmount, E> {
+        Ok(TokenAmount(number))
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<TokenAmount, E> {
+        u64::try_from(number).map_err(|_| E::invalid_value(Unexpected::Signed(number), &self)).and_then(|number| self.visit_u64(number))
     }
 }
 
@@ -66,4 +94,22 @@ pub struct BlockRef {
     pub number: u64,
     /// Block hash.
     pub hash: Digest,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_amount_is_read_as_text_and_as_a_number_and_shown_as_text() {
+        for text in ["\"3000000000\"", "3000000000"] {
+            assert_eq!(serde_json::from_str::<TokenAmount>(text).ok(), Some(TokenAmount(3_000_000_000)), "{text}");
+        }
+        assert_eq!(serde_json::to_string(&TokenAmount(u128::MAX)).ok(), Some(format!("\"{}\"", u128::MAX)));
+        for text in ["-1", "1.5", "\"\"", "\"1e3\"", "null", "[1]"] {
+            assert!(serde_json::from_str::<TokenAmount>(text).is_err(), "{text}");
+        }
+        let stored = postcard::to_allocvec(&TokenAmount(300)).expect("an amount");
+        assert_eq!(postcard::from_bytes::<TokenAmount>(&stored).expect("what was written"), TokenAmount(300));
+    }
 }

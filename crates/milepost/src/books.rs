@@ -57,6 +57,23 @@ pub(crate) fn unresolved(config: &Config, key: Address) -> Result<usize, String>
     Ok(txs.iter().filter(|tx| tx.id.key == key && tx.is_unresolved()).count())
 }
 
+/// The ledger, for writing, if it counts the transactions of this key: a node of this box signs with it from time to time. The
+/// ledger of a running node is that node's; it signs with another key, or the command was refused before.
+pub(crate) async fn counting(config: &Config, key: Address) -> Result<Option<LedgerDb>, String> {
+    if !exists(config) {
+        return Ok(None);
+    }
+    let counts = milepost_settlement::knows_key(&ledger(config)?, key).await.map_err(|error| error.to_string())?;
+    match running(config) {
+        _ if !counts => Ok(None),
+        None => crate::host::open_ledger(config).map(Some).map_err(|error| error.to_string()),
+        Some(pid) => {
+            tracing::warn!(event = "nonce_not_explained", key = %key, pid, "the ledger that counts this key is in use: before a node signs with it again, its use must be explained");
+            Ok(None)
+        }
+    }
+}
+
 /// Refuses a key whose nonces this box's node is using.
 pub(crate) fn refuse_if_signing(config: &Config, key: Address) -> Result<(), String> {
     let remedy = "two signers take each other's nonces. Give the node a submitter key of its own (`milepost keys new`, `milepost keys submitter add`)";

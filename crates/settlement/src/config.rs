@@ -169,6 +169,32 @@ pub struct DeployedConfig {
     /// Folder into which receipts and statements are published, for claims that name them by content id; the node itself keeps them
     /// for whoever asks, if not given.
     pub publish_to: Option<std::path::PathBuf>,
+    /// Object store into which they are published instead.
+    pub s3: Option<S3Config>,
+}
+
+/// A bucket of an S3-compatible object store. Its credentials are no part of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct S3Config {
+    /// The bucket.
+    pub bucket: String,
+    /// Scheme, host and port of the store; the region's own, if not given.
+    #[serde(default)]
+    pub endpoint: Option<RpcUrl>,
+    /// The region that requests are signed for.
+    #[serde(default = "defaults::s3_region")]
+    pub region: String,
+    /// What object names begin with, before the content id.
+    #[serde(default)]
+    pub prefix: String,
+    /// Lets `endpoint` be one without encryption.
+    #[serde(default)]
+    pub allow_http: bool,
+    /// File with `aws_access_key_id` and `aws_secret_access_key`, in the form of the store's own tools, read by its owner alone; else
+    /// `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY` in the environment.
+    #[serde(default)]
+    pub credentials_file: Option<PathBuf>,
 }
 
 mod defaults {
@@ -176,6 +202,9 @@ mod defaults {
 
     pub(super) fn weight() -> u32 {
         1
+    }
+    pub(super) fn s3_region() -> String {
+        "us-east-1".to_owned()
     }
     pub(super) fn finality() -> Finality {
         Finality::Confirmations

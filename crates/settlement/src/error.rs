@@ -317,7 +317,7 @@ impl Error {
                 "check the marketplace's address; contracts/README.md lists the generations that this node knows"
             }
             Self::HostKeyOnly { .. } => "configure the host account's own key: nobody else can claim on this marketplace",
-            Self::Publish(_) => "look at the folder or the database that receipts are published to; the claim waits",
+            Self::Publish(_) => "look at the folder, bucket or database that receipts are published to (chain.deployed); the claim waits",
             Self::NotSubmitter { .. } => "let the host account call HostRegistry.addSubmitter(key), or configure the host's own address",
             Self::HostNotActive { .. } => "let the host account call HostRegistry.register(…), or setActive(true)",
             Self::NoGas { .. } => "send some of the chain's coin to the key; claims wait until then",

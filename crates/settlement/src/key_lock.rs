@@ -9,13 +9,21 @@ use std::path::{Path, PathBuf};
 
 use milepost_ledger::{Address, ChainId};
 
-use crate::Error;
+use crate::{Error, SettlementConfig};
 
-/// Held while the file is open.
+/// The right to sign with a key on a chain; held while the file is open.
+///
+/// Guarantees: of all who ask with the same folder, one has it. Does not: hold back a program that does not ask.
 #[derive(Debug)]
-pub(crate) struct KeyLock(#[allow(dead_code)] File);
+pub struct KeyLock(#[allow(dead_code)] File);
 
 impl KeyLock {
+    /// Takes the lock where the configuration says that it lies; `None` where there is none, on development chains. It is
+    /// [`Error::KeyLocked`] if another process has it.
+    pub fn of(config: &SettlementConfig, key: Address) -> Result<Option<Self>, Error> {
+        config.lock_folder().map(|folder| Self::take(&folder, config.chain_id, key)).transpose()
+    }
+
     /// Takes the lock of a key on a chain, or says who has it.
     pub(crate) fn take(folder: &Path, chain: ChainId, key: Address) -> Result<Self, Error> {
         let path = folder.join(format!("{chain}-{key}.lock"));

@@ -64,15 +64,16 @@ pub use chain::{
     pushed_selectors, required_functions,
 };
 pub use clock::Clock;
-pub use config::{DeployedConfig, Endpoint, Finality, RpcUrl, SettlementConfig};
+pub use config::{DeployedConfig, Endpoint, Finality, RpcUrl, S3Config, SettlementConfig};
 pub use error::Error;
 pub use key::SubmitterKey;
+pub use key_lock::KeyLock;
 pub use log_mode::LogSettler;
 pub use next::next_step;
 pub use reconcile::{Finding, JobReport, Report, Verdict, reconcile};
 pub use service::{Deps, Handle, Settlement, check_belongs};
 pub use status::{ChainState, Status, Trouble};
-pub use submitter::{Stuck, accept_nonces};
+pub use submitter::{Stuck, accept_nonces, expect_nonce, knows_key};
 pub use why::{Answer, why};
 
 /// Installs ring as the process's TLS provider, once: HTTP clients are built without one of their own.

@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use crate::backoff::pause;
 use crate::books::{Books, Probe};
 use crate::driver::{Driver, Parts};
-use crate::generation::{Folder, NodeServed, Publisher};
+use crate::generation::{NodeServed, Publisher, publisher};
 use crate::key_lock::KeyLock;
 use crate::status::{ChainState, Status, Trouble};
 use crate::submitter::{Submitter, Wishes, first_sight};
@@ -66,9 +66,13 @@ impl Settlement {
     pub async fn start(config: SettlementConfig, deps: Deps) -> Result<Handle, Error> {
         let chain = Chain::new(&config)?;
         let key = deps.key.address();
-        let lock = config.lock_folder().map(|folder| KeyLock::take(&folder, config.chain_id, key)).transpose()?;
+        let lock = KeyLock::of(&config, key)?;
         let host = config.host.unwrap_or(key);
         let books = Books::new(deps.db, deps.probe);
+        let publisher = match deps.publisher {
+            Some(publisher) => publisher,
+            None => publisher(&config.deployed)?.unwrap_or_else(|| Arc::new(NodeServed::new(books.db.clone()))),
+        };
         let kind = deps.prover.kind();
         let (status, seen) = watch::channel(Status::connecting());
         let checked = match check(&chain, &books, host, key, kind).await {
@@ -80,10 +84,6 @@ impl Settlement {
             }
             Err(error) => return Err(error),
         };
-        let publisher = deps.publisher.unwrap_or_else(|| match &config.deployed.publish_to {
-            Some(folder) => Arc::new(Folder::new(folder)) as Arc<dyn Publisher>,
-            None => Arc::new(NodeServed::new(books.db.clone())),
-        });
         let signer = deps.key.clone();
         let submitter = Submitter::new(chain.clone(), books.clone(), deps.key, deps.clock.clone(), &config);
         let wishes = submitter.wishes();

@@ -4,6 +4,7 @@
 //! - [`DevChain`]: an anvil process on a port of its own. It dies with this process, also by SIGKILL, and when dropped.
 //! - [`Deployment`]: the marketplace and its neighbours on such a chain, a registered host, a funded depositor, and what
 //!   actors other than the node do there (fund a session, close it, look at balances and logs).
+//! - [`elsewhere`]: marketplaces of the generations that others have deployed.
 //! - [`Line`]: a way to the chain that can be dead from the start, cut, or frozen, while the chain itself goes on.
 //! - [`FaultProxy`]: a line to a chain that delays, loses, repeats, refuses and lies, by script or by seed.
 //! - [`recount`]: another process that adds up what the chain's logs say, to hold against what a test metered.
@@ -16,6 +17,7 @@ mod anvil;
 pub mod bindings;
 mod chain;
 mod deploy;
+pub mod elsewhere;
 mod error;
 mod lifeline;
 mod line;

@@ -230,7 +230,7 @@ fn announce(config: &Config, build: &BuildInfo, warnings: &[String]) {
     }
 }
 
-fn open_ledger(config: &Config) -> Result<LedgerDb, Error> {
+pub(crate) fn open_ledger(config: &Config) -> Result<LedgerDb, Error> {
     let options = milepost_ledger_db::Options::default();
     match config.node.store {
         StoreKind::Memory => Ok(LedgerDb::open_memory(options)?),

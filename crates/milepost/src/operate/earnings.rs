@@ -1,14 +1,15 @@
 //! `milepost earnings [withdraw]`: what the host can withdraw, what is on its way, and the withdrawal to the payout address.
 //!
 //! Earnings wait in `HostEarnings` and move by the host's own key alone, to the payout address in the registry alone. What could not
-//! be credited there (a token that did not move) waits as a credit in the marketplace, and is withdrawn to the same address.
+//! be credited there (a token that did not move) waits as a credit in the marketplace, and is withdrawn to the same address. Marketplaces
+//! of other generations know neither payout addresses nor credits: there the host's own account is paid.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::{Address as EvmAddress, U256};
 use milepost_ledger::{AccountRecord, Phase, TokenAmount};
 use milepost_settlement::bindings::{HostEarnings, JobMarketplace};
-use milepost_settlement::{Chain, Constants, HostRecord};
+use milepost_settlement::{Chain, Constants};
 use milepost_statement::{Address, Digest};
 use serde::Serialize;
 
@@ -19,7 +20,23 @@ use crate::cli::WithdrawArgs;
 use crate::config::Config;
 use crate::keys;
 use crate::output::{Output, span, table};
-use crate::send::HostAccount;
+use crate::send::{HostAccount, Sent};
+
+alloy::sol! {
+    /// EIP-20.
+    event Transfer(address indexed from, address indexed to, uint256 value);
+}
+
+/// Whom the contracts pay.
+struct Payee {
+    constants: Constants,
+    /// Where withdrawals go.
+    payout: Address,
+    /// Models on offer: jobs may come in any of their tokens.
+    models: Vec<Digest>,
+    /// Whether the marketplace is of our generation, with a registry and credits.
+    is_ours: bool,
+}
 
 /// A payment token's line.
 #[derive(Debug, Default, Serialize)]
@@ -67,12 +84,12 @@ struct Withdrawn {
 pub(crate) async fn show(config: &Config, output: Output) -> Result<(), String> {
     let chain = chain(config)?;
     let host = host(config)?;
-    let (constants, record) = registered(&chain, host).await?;
+    let payee = payee(&chain, host).await?;
     let records = records(config)?;
     let mut lines: BTreeMap<Address, Line> = BTreeMap::new();
-    for token in tokens_of(&chain, host, &record, &records).await? {
+    for token in tokens_of(&chain, host, &payee, &records).await? {
         let withdrawable = chain.withdrawable(host, token).await.map_err(told)?;
-        let credit = chain.credit(host, token).await.map_err(told)?;
+        let credit = credit(&chain, host, &payee, token).await?;
         lines.insert(token, Line { token, withdrawable, credit, ..Line::default() });
     }
     for record in &records {
@@ -95,7 +112,7 @@ pub(crate) async fn show(config: &Config, output: Output) -> Result<(), String> 
     for line in lines.values_mut() {
         (line.symbol, line.decimals) = (tokens.name(line.token), tokens.decimals(line.token));
     }
-    let shown = Shown { host, payout: record.payout, earnings: constants.earnings, tokens: lines.into_values().collect() };
+    let shown = Shown { host, payout: payee.payout, earnings: payee.constants.earnings, tokens: lines.into_values().collect() };
     output.show(|| &shown, || text(&shown, &tokens))
 }
 
@@ -104,11 +121,12 @@ pub(crate) async fn withdraw(config: &Config, args: &WithdrawArgs, output: Outpu
     let chain = chain(config)?;
     let account = HostAccount::open(config, &args.host).await?;
     let host = account.address();
-    let (constants, record) = registered(&chain, host).await?;
+    let payee = payee(&chain, host).await?;
+    let earnings = payee.constants.earnings;
     let wanted = match args.token {
         Some(token) => vec![token],
         None if args.amount.is_some() => return Err("--amount needs --token: an amount of what?".to_owned()),
-        None => tokens_of(&chain, host, &record, &records(config)?).await?.into_iter().collect(),
+        None => tokens_of(&chain, host, &payee, &records(config)?).await?.into_iter().collect(),
     };
     let tokens = Tokens::of(Some(&chain), wanted.iter().copied()).await;
     let mut moved = Vec::new();
@@ -120,22 +138,14 @@ pub(crate) async fn withdraw(config: &Config, args: &WithdrawArgs, output: Outpu
         }
         if amount > TokenAmount::ZERO {
             let call = HostEarnings::withdrawCall { amount: U256::from(amount.0), token: EvmAddress::from(token.0) };
-            let sent = account.call("withdraw", constants.earnings, call).await?;
-            let event: HostEarnings::EarningsWithdrawn = sent
-                .event(constants.earnings)
-                .ok_or_else(|| format!("transaction {} succeeded without an EarningsWithdrawn event: look at it", sent.tx))?;
-            moved.push(Withdrawn {
-                token,
-                amount: TokenAmount(u128::try_from(event.amount).unwrap_or(u128::MAX)),
-                to: Address(event.to.into_array()),
-                tx: sent.tx,
-                block: sent.block,
-                from: constants.earnings,
-            });
+            let sent = account.call("withdraw", earnings, call).await?;
+            let (amount, to) =
+                if payee.is_ours { withdrawn(&sent, earnings)? } else { (transferred(&sent, earnings, token, amount)?, host) };
+            moved.push(Withdrawn { token, amount, to, tx: sent.tx, block: sent.block, from: earnings });
         }
         // A credit is withdrawn whole; an asked-for amount is one of the earnings.
-        if args.amount.is_none() && chain.credit(host, token).await.map_err(told)? > TokenAmount::ZERO {
-            let call = JobMarketplace::withdrawCreditToCall { token: EvmAddress::from(token.0), to: EvmAddress::from(record.payout.0) };
+        if args.amount.is_none() && credit(&chain, host, &payee, token).await? > TokenAmount::ZERO {
+            let call = JobMarketplace::withdrawCreditToCall { token: EvmAddress::from(token.0), to: EvmAddress::from(payee.payout.0) };
             let sent = account.call("withdrawCreditTo", chain.marketplace(), call).await?;
             let event: JobMarketplace::CreditWithdrawn = sent
                 .event(chain.marketplace())
@@ -177,11 +187,37 @@ fn host(config: &Config) -> Result<Address, String> {
     }
 }
 
-async fn registered(chain: &Chain, host: Address) -> Result<(Constants, HostRecord), String> {
+/// What the event of our own `HostEarnings` says was moved, and where to.
+fn withdrawn(sent: &Sent, earnings: Address) -> Result<(TokenAmount, Address), String> {
+    let event: HostEarnings::EarningsWithdrawn =
+        sent.event(earnings).ok_or_else(|| format!("transaction {} succeeded without an EarningsWithdrawn event: look at it", sent.tx))?;
+    Ok((TokenAmount(u128::try_from(event.amount).unwrap_or(u128::MAX)), Address(event.to.into_array())))
+}
+
+/// What a purse of another generation moved. Its own events differ; the token's do not. Coins have none: there the purse moves what
+/// was asked, or the transaction fails.
+fn transferred(sent: &Sent, earnings: Address, token: Address, asked: TokenAmount) -> Result<TokenAmount, String> {
+    if token == Address::ZERO {
+        return Ok(asked);
+    }
+    let event: Option<Transfer> = sent.event(token);
+    let event = event.filter(|event| event.from.into_array() == earnings.0);
+    let event = event.ok_or_else(|| format!("transaction {} succeeded and moved no {token}: look at it", sent.tx))?;
+    Ok(TokenAmount(u128::try_from(event.value).unwrap_or(u128::MAX)))
+}
+
+async fn payee(chain: &Chain, host: Address) -> Result<Payee, String> {
     let constants = chain.preflight_contract().await.map_err(told)?;
+    if !chain.generation().await.map_err(told)?.is_ours() {
+        return Ok(Payee { constants, payout: host, models: Vec::new(), is_ours: false });
+    }
     let record = chain.host_record(host).await.map_err(told)?;
     let record = record.ok_or_else(|| format!("{host} is not registered in {}: is this the host's own key?", constants.registry))?;
-    Ok((constants, record))
+    Ok(Payee { constants, payout: record.payout, models: record.models, is_ours: true })
+}
+
+async fn credit(chain: &Chain, host: Address, payee: &Payee, token: Address) -> Result<TokenAmount, String> {
+    if payee.is_ours { chain.credit(host, token).await.map_err(told) } else { Ok(TokenAmount::ZERO) }
 }
 
 /// The ledger's accounts; earnings can be shown and withdrawn where there is no ledger as well.
@@ -190,10 +226,10 @@ fn records(config: &Config) -> Result<Vec<AccountRecord>, String> {
 }
 
 /// Every token in which the host may hold something: of its jobs, of its prices, and the chain's coin.
-async fn tokens_of(chain: &Chain, host: Address, record: &HostRecord, records: &[AccountRecord]) -> Result<BTreeSet<Address>, String> {
+async fn tokens_of(chain: &Chain, host: Address, payee: &Payee, records: &[AccountRecord]) -> Result<BTreeSet<Address>, String> {
     let mut tokens: BTreeSet<_> = records.iter().filter_map(|record| record.terms.as_ref()).map(|terms| terms.token).collect();
     tokens.insert(Address::ZERO);
-    for model in &record.models {
+    for model in &payee.models {
         tokens.extend(chain.prices_of(host, *model).await.map_err(told)?.into_iter().map(|(token, _)| token));
     }
     Ok(tokens)

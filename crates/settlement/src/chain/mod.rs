@@ -182,7 +182,8 @@ impl Chain {
         self.0.endpoints.health()
     }
 
-    pub(crate) fn provider(&self) -> &RootProvider {
+    /// For questions and transactions beyond the ones here; it goes through every endpoint, with the same care.
+    pub fn provider(&self) -> &RootProvider {
         &self.0.provider
     }
 

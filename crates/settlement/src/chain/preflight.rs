@@ -50,13 +50,19 @@ impl Chain {
         Ok(found)
     }
 
-    /// The part that needs no key: chain id, code, selectors, constants.
-    pub async fn preflight_contract(&self) -> Result<Constants, Error> {
+    /// Whether the endpoint serves the configured chain; [`Error::WrongChain`] if not.
+    pub async fn check_id(&self) -> Result<(), Error> {
         let provider = self.provider();
         let found = self.ask("the chain id", async { alloy::providers::Provider::get_chain_id(provider).await }).await?;
-        if found != self.chain_id().0 {
-            return Err(Error::WrongChain { endpoint: self.endpoint().to_owned(), expected: self.chain_id(), found });
+        if found == self.chain_id().0 {
+            return Ok(());
         }
+        Err(Error::WrongChain { endpoint: self.endpoint().to_owned(), expected: self.chain_id(), found })
+    }
+
+    /// The part that needs no key: chain id, code, selectors, constants.
+    pub async fn preflight_contract(&self) -> Result<Constants, Error> {
+        self.check_id().await?;
         let ours = self.generation().await?.is_ours();
         let constants = self.constants().await?;
         if ours {

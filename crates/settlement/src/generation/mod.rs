@@ -33,12 +33,16 @@ mod identify;
 mod ours;
 mod publish;
 mod rate;
+#[cfg(feature = "s3")]
+mod s3;
 mod session;
 
 pub use content::ContentId;
 pub use forms::{deployed_functions, deployed_topics};
 pub use identify::{Chosen, Hop, Identified, choose};
-pub use publish::{Content, Folder, NodeServed, Publisher, published};
+pub use publish::{Content, Folder, NodeServed, Publisher, published, publisher};
+#[cfg(feature = "s3")]
+pub use s3::ObjectStore;
 
 pub(crate) use forms::{Refusal, refusal};
 pub(crate) use identify::identify;

@@ -2,14 +2,15 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use milepost_ledger::ClaimId;
 use milepost_ledger_db::{Blob, ContentPart, LedgerDb};
 use milepost_prover::BoxFuture;
 
 use super::ContentId;
-use crate::Error;
 use crate::books::error;
+use crate::{DeployedConfig, Error};
 
 /// Something to publish of a claim: neither part holds a token, prompts and answers stay where they are.
 #[derive(Clone, Debug)]
@@ -29,6 +30,24 @@ pub struct Content {
 pub trait Publisher: Send + Sync {
     /// Publishes, and answers with the content's id.
     fn publish(&self, content: Content) -> BoxFuture<'_, Result<ContentId, Error>>;
+
+    /// Whether content could be published now, by trying it with something that matters to nobody; answers where it goes, for people.
+    fn check(&self) -> BoxFuture<'_, Result<String, Error>>;
+}
+
+/// The publisher that the configuration names. `None` where it names none: the node then serves the content itself ([`NodeServed`]).
+pub fn publisher(config: &DeployedConfig) -> Result<Option<Arc<dyn Publisher>>, Error> {
+    match (&config.publish_to, &config.s3) {
+        (Some(_), Some(_)) => {
+            Err(Error::Config("chain.deployed.publish_to and chain.deployed.s3 are both set: which one is meant?".to_owned()))
+        }
+        (Some(folder), None) => Ok(Some(Arc::new(Folder::new(folder)))),
+        #[cfg(feature = "s3")]
+        (None, Some(s3)) => Ok(Some(Arc::new(super::ObjectStore::new(s3)?))),
+        #[cfg(not(feature = "s3"))]
+        (None, Some(_)) => Err(Error::Config("chain.deployed.s3 is set, and this build has no object store (feature s3)".to_owned())),
+        (None, None) => Ok(None),
+    }
 }
 
 /// Content served by the node itself: it is in the ledger's database already, is found there by its id ([`published`]), and is answered
@@ -56,6 +75,10 @@ impl Publisher for NodeServed {
             Ok(id)
         })
     }
+
+    fn check(&self) -> BoxFuture<'_, Result<String, Error>> {
+        Box::pin(async { Ok("the node itself, at GET /ipfs/{id}".to_owned()) })
+    }
 }
 
 /// Content that [`NodeServed`] published, by its id; checked against the id before it is given out.
@@ -77,17 +100,34 @@ impl Folder {
     }
 }
 
+impl Folder {
+    async fn on_disk(&self, work: impl FnOnce(&Path) -> std::io::Result<()> + Send + 'static) -> Result<(), Error> {
+        let (folder, told) = (self.path.clone(), |why: String| Error::Publish(format!("{}: {why}", self.path.display())));
+        match tokio::task::spawn_blocking(move || work(&folder)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(told(error.to_string())),
+            Err(panic) => Err(told(panic.to_string())),
+        }
+    }
+}
+
 impl Publisher for Folder {
     fn publish(&self, content: Content) -> BoxFuture<'_, Result<ContentId, Error>> {
-        let folder = self.path.clone();
         Box::pin(async move {
             let id = ContentId::of(&content.bytes);
-            let written = tokio::task::spawn_blocking(move || write(&folder, id, &content.bytes)).await;
-            match written {
-                Ok(Ok(())) => Ok(id),
-                Ok(Err(error)) => Err(Error::Publish(error.to_string())),
-                Err(panic) => Err(Error::Publish(panic.to_string())),
-            }
+            self.on_disk(move |folder| write(folder, id, &content.bytes)).await.map(|()| id)
+        })
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<String, Error>> {
+        Box::pin(async {
+            self.on_disk(|folder| {
+                let trial = folder.join(format!("trial-{}.part", std::process::id()));
+                std::fs::write(&trial, b"can be written\n")?;
+                std::fs::remove_file(&trial)
+            })
+            .await?;
+            Ok(format!("the folder {}", self.path.display()))
         })
     }
 }

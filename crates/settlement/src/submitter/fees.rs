@@ -58,7 +58,7 @@ mod tests {
     #[test]
     fn near_a_deadline_more_is_offered_and_never_more_than_the_ceiling() {
         let (market, near) = (Fees { max_fee: 0, max_tip: 0 }, Urgency::Near(100));
-        let offer = |last, attempts, ceiling| bumped(last, market, near, attempts, ceiling);
+        let offer = |last: &Attempt, attempts, ceiling| bumped(last, market, near, attempts, ceiling);
         assert_eq!(offer(&attempt(100, 10), 1, 1_000), Ok(Fees { max_fee: 150, max_tip: 15 }));
         assert_eq!(offer(&attempt(100, 10), 1, 120), Ok(Fees { max_fee: 120, max_tip: 15 }), "a smaller raise that is still one");
         assert_eq!(offer(&attempt(100, 10), 15, 1_000), Ok(Fees { max_fee: 1_000, max_tip: 15 }), "the last one holds nothing back");

@@ -21,13 +21,13 @@ fn name(key: Address) -> String {
 }
 
 /// The explained count, if one is recorded.
-fn explained(db: &LedgerDb, key: Address) -> Result<Option<u64>, Error> {
+pub(super) fn explained(db: &LedgerDb, key: Address) -> Result<Option<u64>, Error> {
     let bytes = db.meta(&name(key)).map_err(crate::books::error)?;
     let text = bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     text.map(|text| text.parse().map_err(|_| Error::LedgerStopped(format!("{} is no number: {text:?}", name(key))))).transpose()
 }
 
-fn blob(key: Address, count: u64) -> Blob {
+pub(super) fn blob(key: Address, count: u64) -> Blob {
     Blob::Meta { name: name(key), bytes: count.to_string().into_bytes() }
 }
 

@@ -16,6 +16,7 @@
 //!
 //! **Does not** know whether somebody else holds the same key, except by what the chain shows: then it stops signing.
 
+mod by_hand;
 mod fees;
 mod guard;
 mod sign;
@@ -37,6 +38,7 @@ use crate::key::SubmitterKey;
 use crate::revert::Revert;
 use crate::{Clock, Error};
 
+pub use by_hand::{expect_nonce, knows_key};
 pub use guard::accept_nonces;
 pub(crate) use guard::first_sight;
 use sign::Read;

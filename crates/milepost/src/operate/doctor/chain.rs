@@ -1,11 +1,12 @@
-//! The chain's part: endpoint, chain id, contract, selectors, host, key, gas, model on offer, clock.
+//! The chain's part: endpoint, chain id, contract, its generation, selectors, host, key, gas, model on offer, clock.
 //!
 //! Settlement's preflight asks these questions in this order and stops at the first that fails; its error says which one that was.
 //! So what came before holds, and what comes after was not reached.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use milepost_ledger::ChainId;
+use milepost_ledger::{ChainId, TokenAmount};
+use milepost_settlement::generation::{Hop, Identified};
 use milepost_settlement::{Chain, Constants, Error, Head, HostRecord, Preflight};
 use milepost_statement::{Address, Digest};
 
@@ -14,7 +15,11 @@ use crate::config::Config;
 use crate::output::money;
 
 /// The preflight's questions, in its order.
-const STAGES: [&str; 6] = ["endpoint", "chain id", "contract", "functions", "host", "submitter"];
+const STAGES: [&str; 7] = ["endpoint", "chain id", "contract", "generation", "functions", "host", "submitter"];
+/// How many of them ask nothing about the host.
+const OF_THE_CONTRACT: usize = 5;
+/// What the preflight calls the second contract that it looks at.
+const REGISTRY: &str = "the host registry";
 /// Gas of a claim, generously: `contracts/README.md` has the measured figures.
 const CLAIM_GAS: u128 = 100_000;
 /// Claims that the key should be able to pay for before somebody must send it coins: a day of a busy host.
@@ -32,6 +37,8 @@ const MOST_AHEAD: u64 = 120;
 pub(super) struct Seen {
     pub(super) chain: Chain,
     pub(super) constants: Option<Constants>,
+    /// Which generation the contract is, where that could be told.
+    pub(super) generation: Option<Identified>,
     /// All questions answered well.
     pub(super) preflight: Option<Preflight>,
     head: Option<Head>,
@@ -53,43 +60,52 @@ pub(super) async fn check(config: &Config, key: Option<Address>, model: Option<D
     let Some(host) = settlement.host.or(key) else {
         // Without a key nothing says whose jobs these are; the contract can be looked at all the same.
         let outcome = chain.preflight_contract().await;
-        let constants = outcome.as_ref().ok().copied();
-        report(&chain, outcome.as_ref().err(), &STAGES[..4], constants.as_ref(), None, findings);
+        let seen = Seen::of(chain, outcome.as_ref().ok().copied(), None).await;
+        report(&seen, outcome.as_ref().err(), &STAGES[..OF_THE_CONTRACT], None, findings);
         findings.skipped("host", "no key could be opened and chain.host is not set");
-        return Some(Seen { head: chain.head().await.ok(), chain, constants, preflight: None });
+        return Some(seen);
     };
     // The host's own address needs no entry as a submitter: with it, only the questions before that are asked.
     let outcome = chain.preflight(host, key.unwrap_or(host)).await;
-    let stages = if key.is_some() { &STAGES[..] } else { &STAGES[..5] };
+    let stages = if key.is_some() { &STAGES[..] } else { &STAGES[..=OF_THE_CONTRACT] };
     let constants = chain.constants().await.ok();
-    let found = outcome.as_ref().ok();
-    report(&chain, outcome.as_ref().err(), stages, constants.as_ref(), Some((host, key)), findings);
-    let head = chain.head().await.ok();
-    if let Some(found) = found {
+    let seen = Seen::of(chain, constants, outcome.as_ref().ok().cloned()).await;
+    report(&seen, outcome.as_ref().err(), stages, Some((host, key)), findings);
+    if let Some(found) = &seen.preflight {
         if key.is_some() {
-            gas(found, head.as_ref(), findings);
+            gas(found, seen.head.as_ref(), findings);
         }
-        record(&chain, host, key, model, findings).await;
+        match &seen.generation {
+            Some(generation) if !generation.is_ours() => elsewhere(settlement.deployed.min_price, findings),
+            _ => record(&seen.chain, host, key, model, findings).await,
+        }
     }
-    let preflight = outcome.ok();
-    Some(Seen { chain, constants, preflight, head })
+    Some(seen)
+}
+
+impl Seen {
+    async fn of(chain: Chain, constants: Option<Constants>, preflight: Option<Preflight>) -> Self {
+        let (generation, head) = (chain.generation().await.ok().cloned(), chain.head().await.ok());
+        Self { chain, constants, generation, preflight, head }
+    }
+
+    /// Another generation than ours: no registry of ours, no guest, no submitter keys.
+    pub(super) fn is_elsewhere(&self) -> bool {
+        self.generation.as_ref().is_some_and(|generation| !generation.is_ours())
+    }
 }
 
 /// One line for each question: those before the failure hold, those after it were not reached.
-fn report(
-    chain: &Chain,
-    error: Option<&Error>,
-    stages: &[&'static str],
-    constants: Option<&Constants>,
-    who: Option<(Address, Option<Address>)>,
-    findings: &mut Findings,
-) {
+fn report(seen: &Seen, error: Option<&Error>, stages: &[&'static str], who: Option<(Address, Option<Address>)>, findings: &mut Findings) {
     let failed = error.map(|error| stage(error).min(stages.len() - 1));
     for (at, name) in stages.iter().enumerate() {
         match (failed, error) {
             (Some(failed), Some(error)) if at == failed => findings.coded(name, error.to_string(), error.code(), error.advice()),
             (Some(failed), _) if at > failed => findings.skipped(name, "not reached"),
-            _ => findings.ok(name, holds(name, chain, constants, who)),
+            _ if *name == "host" && seen.is_elsewhere() => {
+                findings.skipped(name, "this generation asks its own registry when a session is funded, and nobody else");
+            }
+            _ => findings.ok(name, holds(name, seen, who)),
         }
     }
 }
@@ -98,27 +114,24 @@ fn report(
 fn stage(error: &Error) -> usize {
     match error {
         Error::WrongChain { .. } => 1,
+        Error::NoContract { name, .. } if *name == REGISTRY => 4,
         Error::NoContract { .. } => 2,
-        Error::NoFunction { .. } => 3,
-        Error::HostNotActive { .. } => 4,
-        Error::NotSubmitter { .. } => 5,
+        Error::UnknownGeneration { .. } => 3,
+        Error::NoFunction { .. } => 4,
+        Error::HostNotActive { .. } => 5,
+        Error::NotSubmitter { .. } | Error::HostKeyOnly { .. } => 6,
         _ => 0,
     }
 }
 
-fn holds(name: &str, chain: &Chain, constants: Option<&Constants>, who: Option<(Address, Option<Address>)>) -> String {
+fn holds(name: &str, seen: &Seen, who: Option<(Address, Option<Address>)>) -> String {
     let host = who.map(|(host, _)| host).unwrap_or_default();
-    match (name, constants) {
-        ("endpoint", _) => format!("{} answers", chain.endpoint()),
-        ("chain id", _) => chain.chain_id().to_string(),
-        ("contract", _) => format!("marketplace {} has code", chain.marketplace()),
-        ("functions", Some(constants)) => format!(
-            "every function that is called is there; fee {} bps, least claim {} tokens, closing window {} s{}",
-            constants.fee_bps,
-            constants.min_claim,
-            constants.claim_window,
-            if constants.test_deployment { ", TEST DEPLOYMENT (takes mock proofs)" } else { "" }
-        ),
+    match (name, &seen.constants) {
+        ("endpoint", _) => format!("{} answers", seen.chain.endpoint()),
+        ("chain id", _) => seen.chain.chain_id().to_string(),
+        ("contract", _) => format!("marketplace {} has code", seen.chain.marketplace()),
+        ("generation", _) => seen.generation.as_ref().map_or_else(String::new, generation),
+        ("functions", Some(constants)) => functions(constants, seen.is_elsewhere()),
         ("functions", None) => "every function that is called is there".to_owned(),
         ("host", _) => format!("{host} is registered and active"),
         _ => match who.and_then(|(_, key)| key) {
@@ -126,6 +139,46 @@ fn holds(name: &str, chain: &Chain, constants: Option<&Constants>, who: Option<(
             Some(key) => format!("{key} may claim for the host"),
             None => "not asked".to_owned(),
         },
+    }
+}
+
+/// What the contract is, and the way to its code.
+fn generation(found: &Identified) -> String {
+    let hop = |hop: &Hop| match hop {
+        Hop::Storage { proxy } => format!("EIP-1967 proxy {proxy}"),
+        Hop::Beacon { proxy, beacon } => format!("EIP-1967 proxy {proxy} with beacon {beacon}"),
+        Hop::Clone { proxy } => format!("EIP-1167 clone {proxy}"),
+    };
+    let route: Vec<_> = found.route.iter().map(hop).collect();
+    if route.is_empty() {
+        found.name().to_owned()
+    } else {
+        format!("{}; its code is at {}, behind {}", found.name(), found.implementation, route.join(", then "))
+    }
+}
+
+fn functions(constants: &Constants, elsewhere: bool) -> String {
+    let told = format!("every function that is called is there; fee {} bps, least claim {} tokens", constants.fee_bps, constants.min_claim);
+    if elsewhere {
+        return format!(
+            "{told}, prices for {} tokens, no closing window: what is unclaimed when a session ends is lost; the host completes from {} s after its start",
+            constants.price_precision, constants.dispute_window
+        );
+    }
+    let test = if constants.test_deployment { ", TEST DEPLOYMENT (takes mock proofs)" } else { "" };
+    format!("{told}, closing window {} s{test}", constants.claim_window)
+}
+
+/// What does not apply where the contract is of another generation.
+fn elsewhere(min_price: Option<TokenAmount>, findings: &mut Findings) {
+    findings.skipped("key's power", "no choice: this generation takes claims from the host's own key alone");
+    match min_price {
+        Some(price) => findings.ok("offer", format!("sessions are opened from a price of {price}, in the contract's own unit")),
+        None => findings.warning(
+            "offer",
+            "sessions are opened at whatever price the contract let through",
+            "set chain.deployed.min_price to the least price, in the contract's own unit",
+        ),
     }
 }
 
@@ -231,9 +284,29 @@ mod tests {
         let chain = Chain::new(&settlement).expect("a chain");
         let error = Error::NoContract { contract: Address([1; 20]), chain: DEV_CHAIN, name: "the marketplace" };
         let mut findings = Findings::default();
-        report(&chain, Some(&error), &STAGES, None, None, &mut findings);
+        let seen = Seen { chain, constants: None, generation: None, preflight: None, head: None };
+        report(&seen, Some(&error), &STAGES, None, &mut findings);
         let verdicts: Vec<_> = findings.0.iter().map(|finding| finding.verdict).collect();
-        assert_eq!(verdicts, [Ok, Ok, Failure, Skipped, Skipped, Skipped]);
+        assert_eq!(verdicts, [Ok, Ok, Failure, Skipped, Skipped, Skipped, Skipped]);
         assert_eq!(findings.0[2].code, Some("MP-S-003"));
+    }
+
+    #[test]
+    fn every_refusal_of_the_preflight_has_its_own_question() {
+        let (contract, key, host) = (Address([1; 20]), Address([2; 20]), Address([3; 20]));
+        let unknown = Error::UnknownGeneration { contract, code: contract, found: String::new(), missing: String::new() };
+        for (error, question) in [
+            (Error::WrongChain { endpoint: String::new(), expected: DEV_CHAIN, found: 1 }, "chain id"),
+            (Error::NoContract { contract, chain: DEV_CHAIN, name: "the marketplace" }, "contract"),
+            (unknown, "generation"),
+            (Error::NoContract { contract, chain: DEV_CHAIN, name: REGISTRY }, "functions"),
+            (Error::NoFunction { contract, function: "f()", selector: 1 }, "functions"),
+            (Error::HostNotActive { host, registry: contract }, "host"),
+            (Error::NotSubmitter { key, host, registry: contract }, "submitter"),
+            (Error::HostKeyOnly { key, host, contract }, "submitter"),
+            (Error::Unreachable { endpoint: String::new(), what: "the chain id", reason: String::new() }, "endpoint"),
+        ] {
+            assert_eq!(STAGES[stage(&error)], question, "{error}");
+        }
     }
 }

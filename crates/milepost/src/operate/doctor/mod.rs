@@ -6,9 +6,11 @@
 //! Exit codes: 0 nothing to mend · 1 something must be mended · 3 it works, and something should be looked at.
 
 mod chain;
+mod endpoints;
 mod local;
 mod node;
 mod prover;
+mod publishing;
 
 use std::process::ExitCode;
 
@@ -120,6 +122,10 @@ async fn everything(config: &Config, args: &DoctorArgs, findings: &mut Findings)
     let model = local::model(config, findings).await;
     let key = local::key(config, findings).await;
     let seen = chain::check(config, key, model, findings).await;
+    if let Some(settlement) = &config.chain {
+        endpoints::check(settlement, findings).await;
+    }
+    publishing::check(config, seen.as_ref(), findings).await;
     prover::check(config, seen.as_ref(), args.no_proof, findings).await;
     local::database(config, seen.as_ref(), findings).await;
     local::disk(config, findings);

@@ -18,6 +18,11 @@ pub(super) async fn check(config: &Config, seen: Option<&Seen>, no_proof: bool, 
         Err(error) => return findings.failure("prover", error.to_string(), "set prover.backend = \"stark\", or use a development chain"),
     };
     let constants = seen.and_then(|seen| seen.constants);
+    let contract = match (seen, constants) {
+        (Some(seen), _) if seen.is_elsewhere() => Guest::Unknown,
+        (_, Some(constants)) => Guest::Named { id: constants.image_id, test: constants.test_deployment },
+        _ => Guest::NotReached,
+    };
     if let (ProofKind::Mock, Some(constants), Some(seen)) = (prover.kind(), constants, seen)
         && !constants.test_deployment
     {
@@ -29,7 +34,7 @@ pub(super) async fn check(config: &Config, seen: Option<&Seen>, no_proof: bool, 
         match prover.fingerprint().await {
             Ok(_) => {
                 findings.skipped("prover", "it greets as it should; --no-proof: whether it proves was not tried");
-                return image(constants.map(|constants| (constants.image_id, constants.test_deployment)), findings);
+                return image(contract, findings);
             }
             Err(error) => failed(error),
         }
@@ -50,20 +55,32 @@ pub(super) async fn check(config: &Config, seen: Option<&Seen>, no_proof: bool, 
         _ if ok => findings.ok("prover", found),
         _ => findings.failure("prover", found, "run `milepost doctor` again"),
     }
-    image(constants.map(|constants| (constants.image_id, constants.test_deployment)), findings);
+    image(contract, findings);
+}
+
+/// What the contract says of the guest.
+#[derive(Clone, Copy, Debug)]
+enum Guest {
+    /// It was not asked.
+    NotReached,
+    /// Contracts of other generations verify no proof, and know no guest.
+    Unknown,
+    /// The image id, and whether it is a test deployment.
+    Named { id: Digest, test: bool },
 }
 
 /// Whether contract and node believe proofs of the same guest.
-fn image(contract: Option<(Digest, bool)>, findings: &mut Findings) {
+fn image(contract: Guest, findings: &mut Findings) {
     match contract {
-        None => findings.skipped("guest image id", format!("{IMAGE_ID} here; the contract was not reached")),
-        Some((id, _)) if id == IMAGE_ID => findings.ok("guest image id", IMAGE_ID.to_string()),
-        Some((id, true)) => findings.warning(
+        Guest::NotReached => findings.skipped("guest image id", format!("{IMAGE_ID} here; the contract was not reached")),
+        Guest::Unknown => findings.skipped("guest image id", format!("{IMAGE_ID} here; this generation of the contract names none")),
+        Guest::Named { id, .. } if id == IMAGE_ID => findings.ok("guest image id", IMAGE_ID.to_string()),
+        Guest::Named { id, test: true } => findings.warning(
             "guest image id",
             format!("{IMAGE_ID} here, the test deployment names {id}"),
             "no seal of this guest would be taken there; mock proofs and composite receipts are",
         ),
-        Some((id, false)) => findings.failure(
+        Guest::Named { id, test: false } => findings.failure(
             "guest image id",
             format!("{IMAGE_ID} here, the contract names {id}"),
             "deploy the release whose guest the contract names (guest/image-id.txt)",
@@ -80,10 +97,11 @@ mod tests {
     fn a_contract_of_another_guest_must_be_mended_unless_it_is_for_tests() {
         let other = Digest([9; 32]);
         for (contract, verdict) in [
-            (None, Verdict::Skipped),
-            (Some((IMAGE_ID, false)), Verdict::Ok),
-            (Some((other, true)), Verdict::Warning),
-            (Some((other, false)), Verdict::Failure),
+            (Guest::NotReached, Verdict::Skipped),
+            (Guest::Unknown, Verdict::Skipped),
+            (Guest::Named { id: IMAGE_ID, test: false }, Verdict::Ok),
+            (Guest::Named { id: other, test: true }, Verdict::Warning),
+            (Guest::Named { id: other, test: false }, Verdict::Failure),
         ] {
             let mut findings = Findings::default();
             image(contract, &mut findings);
