@@ -5,6 +5,7 @@
 //! Does not: retry (callers know what may wait), keep nonces, or wait for transactions.
 
 mod endpoints;
+mod finality;
 mod host;
 mod logs;
 mod preflight;
@@ -16,6 +17,7 @@ mod wording;
 
 pub use endpoints::EndpointHealth;
 pub(crate) use endpoints::Endpoints;
+pub use finality::{CertifiedBlock, FinalityStatus, SourceStatus};
 pub use host::{HostRecord, TokenInfo};
 pub(crate) use logs::landed_of;
 pub use logs::{Completed, LandedClaim};
@@ -43,7 +45,7 @@ use alloy::transports::http::reqwest;
 use alloy::transports::{RpcError, TransportResult};
 use milepost_ledger::{Address, BlockRef, ChainId, Digest, JobId, Terms, TokenCount, UnixSeconds};
 
-use crate::config::{Finality, SettlementConfig, redacted};
+use crate::config::{SettlementConfig, redacted};
 use crate::convert::{b256, digest, evm};
 use crate::{Error, install_tls};
 
@@ -95,8 +97,7 @@ struct Inner {
     chain_id: ChainId,
     marketplace: Address,
     timeout: Duration,
-    finality: Finality,
-    confirmations: u64,
+    finality: finality::Source,
     constants: OnceLock<Constants>,
     terms: Mutex<HashMap<JobId, Terms>>,
     /// Height of the highest block that we took as final: no answer from before it is believed.
@@ -141,8 +142,7 @@ impl Chain {
             chain_id: config.chain_id,
             marketplace: config.marketplace,
             timeout: all,
-            finality: config.finality,
-            confirmations: config.confirmations,
+            finality: finality::Source::of(config)?,
             constants: OnceLock::new(),
             terms: Mutex::new(HashMap::new()),
             floor: AtomicU64::new(0),
@@ -230,18 +230,6 @@ impl Chain {
     pub async fn block_at(&self, number: u64) -> Result<Option<Digest>, Error> {
         let block = self.ask("a block's hash", self.provider().get_block_by_number(number.into()).into_future()).await?;
         Ok(block.map(|block| digest(block.header.hash)))
-    }
-
-    /// Height up to which blocks are final, as seen from `head`; `None` if nothing is yet.
-    pub async fn final_height(&self, head: &Head) -> Result<Option<u64>, Error> {
-        match self.0.finality {
-            Finality::Confirmations => Ok((head.block.number + 1).checked_sub(self.0.confirmations)),
-            Finality::Finalized => {
-                let block =
-                    self.ask("the finalized block", self.provider().get_block_by_number(BlockNumberOrTag::Finalized).into_future()).await?;
-                Ok(block.map(|block| block.header.number()))
-            }
-        }
     }
 
     /// Remembers that this height was final: the endpoint must not answer from before it again.
