@@ -1,0 +1,1 @@
+//! What `milepost doctor` asks of a validator.
