@@ -16,6 +16,45 @@ pub enum Finality {
     Confirmations,
     /// When the chain's own `finalized` tag has reached it.
     Finalized,
+    /// When validators have certified it or a block above it; see [`Certificates`].
+    Certificate,
+}
+
+/// Whose certificates make blocks final.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Certificates {
+    /// The set file that the validators' operators share.
+    pub set_file: PathBuf,
+    /// Digest that the set file must have, 64 hexadecimal digits. A file that was changed is then refused.
+    #[serde(default)]
+    pub agreement: Option<String>,
+    /// Numbers of the validators that are asked; by default all that the set file gives an address for certificates.
+    #[serde(default)]
+    pub validators: Vec<u32>,
+    /// Folder of the accepted certificates; `certificates` in the node's data folder if not given.
+    #[serde(default)]
+    pub folder: Option<PathBuf>,
+    /// Milliseconds between two questions to one validator.
+    #[serde(default = "defaults::poll_ms")]
+    pub poll_ms: u64,
+    /// Seconds without a newer certificate after which the operator is told.
+    #[serde(default = "defaults::stale_seconds")]
+    pub stale_seconds: u64,
+}
+
+impl Certificates {
+    /// A set file's certificates, kept in `folder`, with defaults for the rest.
+    pub fn new(set_file: impl Into<PathBuf>, folder: impl Into<PathBuf>) -> Self {
+        Self {
+            set_file: set_file.into(),
+            agreement: None,
+            validators: Vec::new(),
+            folder: Some(folder.into()),
+            poll_ms: defaults::poll_ms(),
+            stale_seconds: defaults::stale_seconds(),
+        }
+    }
 }
 
 /// An endpoint's address. It may hold an access key: shown and written, it is scheme, host and port alone.
@@ -109,6 +148,9 @@ pub struct SettlementConfig {
     /// Blocks, the first included, after which a transaction is final.
     #[serde(default = "defaults::confirmations")]
     pub confirmations: u64,
+    /// With `finality = "certificate"`: whose certificates, and where they are kept.
+    #[serde(default)]
+    pub certificates: Option<Certificates>,
     /// Milliseconds between two looks at the chain.
     #[serde(default = "defaults::poll_ms")]
     pub poll_ms: u64,
@@ -245,6 +287,10 @@ mod defaults {
     pub(super) fn sweep_seconds() -> u64 {
         60
     }
+    /// Many checkpoints of every chain we know.
+    pub(super) fn stale_seconds() -> u64 {
+        300
+    }
 }
 
 impl SettlementConfig {
@@ -258,6 +304,7 @@ impl SettlementConfig {
             host: None,
             finality: defaults::finality(),
             confirmations: defaults::confirmations(),
+            certificates: None,
             poll_ms: defaults::poll_ms(),
             rpc_timeout_ms: defaults::rpc_timeout_ms(),
             resend_seconds: defaults::resend_seconds(),
@@ -302,6 +349,19 @@ impl SettlementConfig {
         ];
         if let Some((name, _)) = positive.into_iter().find(|(_, value)| *value == 0) {
             return wrong(format!("{name} must be at least 1"));
+        }
+        match (self.finality, &self.certificates) {
+            (Finality::Certificate, None) => {
+                return wrong("finality = \"certificate\" needs the section certificates with the validators' set_file".to_owned());
+            }
+            (Finality::Certificate, Some(certificates)) if certificates.poll_ms == 0 || certificates.stale_seconds == 0 => {
+                return wrong("certificates.poll_ms and certificates.stale_seconds must be at least 1".to_owned());
+            }
+            (Finality::Confirmations | Finality::Finalized, Some(_)) => {
+                // Somebody who wrote the section believes that it counts.
+                return wrong("the section certificates is given, but finality is not \"certificate\"".to_owned());
+            }
+            _ => {}
         }
         if self.max_claim_tokens < self.claim_tokens {
             return wrong(format!("max_claim_tokens ({}) must be at least claim_tokens ({})", self.max_claim_tokens, self.claim_tokens));

@@ -223,6 +223,45 @@ pub enum Error {
         /// What differs.
         detail: String,
     },
+    /// The endpoint shows another block where the validators certified one.
+    #[error(
+        "[MP-S-050] {endpoint} shows block {found} at height {height}, validators certified {certified}: nothing it says is taken as final"
+    )]
+    Contradicted {
+        /// The endpoint.
+        endpoint: String,
+        /// Height of the certified checkpoint.
+        height: u64,
+        /// Hash of its block by the certificate.
+        certified: milepost_ledger::Digest,
+        /// Hash of the block that the endpoint shows.
+        found: milepost_ledger::Digest,
+    },
+    /// No newer certificate came for a while, though the chain went on.
+    #[error("[MP-S-051] no certificate came for {seconds} s; the last one makes block {height} final, the chain is at {head}: {reason}")]
+    NoCertificates {
+        /// How long.
+        seconds: u64,
+        /// Height that is final.
+        height: u64,
+        /// Height of the chain.
+        head: u64,
+        /// What the validators say, each.
+        reason: String,
+    },
+    /// Two certificates that no honest quorum could have made both.
+    #[error(
+        "[MP-S-052] the validators contradict themselves: {accepted} was certified, and then {against}; nothing more is taken as final"
+    )]
+    CertificatesContradict {
+        /// The checkpoint of the first one.
+        accepted: String,
+        /// The checkpoint of the other one.
+        against: String,
+    },
+    /// The set file or the folder of accepted certificates cannot be used.
+    #[error("[MP-S-053] certificates cannot be followed: {0}")]
+    Certificates(String),
     /// Fees are beyond the operator's ceiling.
     #[error("[MP-S-019] gas costs {asked} wei, the ceiling is {ceiling}")]
     FeeCeiling {
@@ -290,6 +329,10 @@ impl Error {
             Self::Price { .. } => "MP-S-027",
             Self::ChainAhead { .. } => "MP-S-016",
             Self::Payout { .. } => "MP-S-017",
+            Self::Contradicted { .. } => "MP-S-050",
+            Self::NoCertificates { .. } => "MP-S-051",
+            Self::CertificatesContradict { .. } => "MP-S-052",
+            Self::Certificates(_) => "MP-S-053",
             Self::FeeCeiling { .. } => "MP-S-019",
             Self::LedgerStopped(_) => "MP-S-020",
             Self::LedgerRefused(_) => "MP-S-021",
@@ -343,6 +386,16 @@ impl Error {
             Self::NotWorth { .. } => {
                 "the claim waits until gas is cheaper or its window ends; larger claims (claim_tokens) cost less per token"
             }
+            Self::Contradicted { .. } => {
+                "this endpoint is on another chain than the validators, or the set file is: use another endpoint; claims stay pending"
+            }
+            Self::NoCertificates { .. } => {
+                "claims stay pending until validators certify again; look at the validators, or at the network between them and this host"
+            }
+            Self::CertificatesContradict { .. } => {
+                "both certificates are kept in the folder as evidence: the operators must agree on a new trusted checkpoint and set file"
+            }
+            Self::Certificates(_) => "mend certificates.set_file and its folder; `milepost doctor` shows what is wrong",
             Self::FeeCeiling { .. } => "claims wait until gas is cheaper; raise max_fee_gwei if deadlines are near",
             Self::LedgerStopped(_) => "look at the disk; restart the node",
             Self::LedgerRefused(_) | Self::TaskEnded(_) | Self::Interrupted(_) => "report this with the log; restart the node",
@@ -370,6 +423,7 @@ impl Error {
                 | Self::AnotherChain { .. }
                 | Self::MockProofs { .. }
                 | Self::KeyLocked { .. }
+                | Self::Certificates(_)
                 | Self::TaskEnded(_)
                 | Self::Interrupted(_)
         )

@@ -29,7 +29,7 @@
 //! `claim_abandoned`, `proof_started`, `proof_made`, `proof_failed`, `proof_unneeded`; `tx_signed`, `tx_sent`, `tx_unknown`,
 //! `tx_not_taken`, `tx_never_taken`, `tx_nonce_used`, `tx_not_judged`, `tx_bumped`, `tx_stuck`, `tx_cancelling`, `gap_filled`, `queue_not_tended`, `tx_included`, `tx_reverted`, `tx_reorged`, `tx_replaced`, `tx_final`,
 //! `claim_final`; `rate_measured`, `rate_unknown` (marketplaces of other generations); `closing_seen`, `session_ending`, `session_paid`, `tokens_written_off`, `job_halted`, `payout_wrong`, `job_moved`,
-//! `job_restless`, `settle_trouble`; in log mode `would_submit`, `log_mode_lagged`.
+//! `job_restless`, `settle_trouble`; `finality_trouble`, `finality_well`, and those of `milepost_validator_net::light`; in log mode `would_submit`, `log_mode_lagged`.
 //!
 //! # Metrics
 //!
@@ -60,11 +60,11 @@ mod why;
 
 pub use books::Probe;
 pub use chain::{
-    Chain, Completed, Constants, EndpointHealth, Head, HostRecord, LandedClaim, OnChain, PROFILES, Preflight, Profile, TokenInfo, profile,
-    pushed_selectors, required_functions,
+    CertifiedBlock, Chain, Completed, Constants, EndpointHealth, FinalityStatus, Head, HostRecord, LandedClaim, OnChain, PROFILES,
+    Preflight, Profile, SourceStatus, TokenInfo, profile, pushed_selectors, required_functions,
 };
 pub use clock::Clock;
-pub use config::{DeployedConfig, Endpoint, Finality, RpcUrl, S3Config, SettlementConfig};
+pub use config::{Certificates, DeployedConfig, Endpoint, Finality, RpcUrl, S3Config, SettlementConfig};
 pub use error::Error;
 pub use key::SubmitterKey;
 pub use key_lock::KeyLock;

@@ -6,8 +6,10 @@ use std::time::Duration;
 use milepost_ledger::{Address, ProofKind, TxId};
 use milepost_ledger_db::{Blob, LedgerDb};
 use milepost_prover::Prover;
+use milepost_validator_net::light::Light;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::backoff::pause;
 use crate::books::{Books, Probe};
@@ -87,6 +89,8 @@ impl Settlement {
         let signer = deps.key.clone();
         let submitter = Submitter::new(chain.clone(), books.clone(), deps.key, deps.clock.clone(), &config);
         let wishes = submitter.wishes();
+        // From the start on: certificates come while the chain is not there, and the other way round.
+        let follower = chain.follower()?;
         let (stop, stopped) = watch::channel(false);
         let poll = config.poll();
         let driver = Driver::new(Parts {
@@ -102,7 +106,7 @@ impl Settlement {
             key,
             status: status.clone(),
         });
-        let task = tokio::spawn({
+        let work = {
             let (chain, mut stopped) = (chain.clone(), stopped);
             async move {
                 // Held as long as anything may be signed.
@@ -129,6 +133,12 @@ impl Settlement {
                     status.send_modify(|status| status.gas_wei = Some(found.gas_balance));
                 }
                 driver.run(stopped).await
+            }
+        };
+        let task = tokio::spawn(async move {
+            tokio::select! {
+                ended = work => ended,
+                error = follow(follower) => Err(error),
             }
         });
         Ok(Handle { status: seen, stop, task: Some(task), wishes, chain, host })
@@ -187,6 +197,15 @@ impl Drop for Handle {
         if let Some(task) = &self.task {
             task.abort();
         }
+    }
+}
+
+/// Follows certificates, if there is a follower; ends only with what must end the process.
+async fn follow(follower: Option<Light>) -> Error {
+    let Some(light) = follower else { return std::future::pending().await };
+    match light.run(CancellationToken::new()).await {
+        Ok(()) => Error::TaskEnded("certificates are followed no more".to_owned()),
+        Err(error) => Error::Certificates(error.to_string()),
     }
 }
 

@@ -4,7 +4,7 @@ use milepost_ledger::BlockRef;
 use serde::Serialize;
 
 use crate::Error;
-use crate::chain::EndpointHealth;
+use crate::chain::{EndpointHealth, FinalityStatus};
 use crate::submitter::Stuck;
 
 /// A failure as an operator needs it.
@@ -53,6 +53,8 @@ pub struct Status {
     pub endpoints: Vec<EndpointHealth>,
     /// The newest block seen.
     pub head: Option<BlockRef>,
+    /// What makes blocks final, and how that stands.
+    pub finality: FinalityStatus,
     /// What the key holds for gas, in wei, when last looked.
     pub gas_wei: Option<u128>,
     /// Jobs that are settled and not paid yet.
@@ -78,6 +80,7 @@ impl Status {
             chain: ChainState::Connecting { trouble: None },
             endpoints: Vec::new(),
             head: None,
+            finality: FinalityStatus::default(),
             gas_wei: None,
             open_jobs: 0,
             halted_jobs: 0,
@@ -95,6 +98,7 @@ impl Status {
             && self.halted_jobs == 0
             && self.stuck.is_none()
             && self.key_ahead.is_none()
+            && self.finality.trouble.is_none()
             && self.trouble.is_none()
     }
 }

@@ -62,6 +62,10 @@ pub async fn why(db: &LedgerDb, chain: Option<&Chain>, job: JobId) -> Result<Vec
     for tx in txs.iter().rev().take(SHOWN).rev() {
         let (text, good) = transaction(tx);
         say("Which transaction carries it?", text, good);
+        if let (TxState::Included { block, .. }, Some(chain)) = (&tx.state, chain) {
+            let waits = chain.waits_for(block.number).await.unwrap_or_else(|error| error.to_string());
+            say("What does it wait for?", waits, None);
+        }
     }
     on_chain(chain, job, &mut say).await;
     if let Some(reason) = &record.halted {

@@ -107,6 +107,14 @@ impl Endpoints {
         self.0.places.iter().zip(&state.1).map(of).collect()
     }
 
+    /// The endpoint in use says what cannot be: it is left alone for a while. Without another one it is asked on; callers do not believe it.
+    pub(crate) fn distrust(&self, why: &str) {
+        if self.count() > 1 {
+            let used = self.0.state.lock().unwrap_or_else(PoisonError::into_inner).0;
+            self.failed(used, why);
+        }
+    }
+
     /// In which order to ask: the one in use, then those that are well by weight, then those that rest.
     fn order(&self) -> Vec<usize> {
         let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);

@@ -5,6 +5,7 @@
 //! Does not: retry (callers know what may wait), keep nonces, or wait for transactions.
 
 mod endpoints;
+mod finality;
 mod host;
 mod logs;
 mod preflight;
@@ -16,6 +17,7 @@ mod wording;
 
 pub use endpoints::EndpointHealth;
 pub(crate) use endpoints::Endpoints;
+pub use finality::{CertifiedBlock, FinalityStatus, SourceStatus};
 pub use host::{HostRecord, TokenInfo};
 pub use logs::{Completed, LandedClaim};
 pub use preflight::Preflight;
@@ -44,7 +46,7 @@ use alloy::transports::http::reqwest;
 use alloy::transports::{RpcError, TransportResult};
 use milepost_ledger::{Address, BlockRef, ChainId, Digest, JobId, Terms, TokenCount, UnixSeconds};
 
-use crate::config::{DeployedConfig, Finality, SettlementConfig, redacted};
+use crate::config::{DeployedConfig, SettlementConfig, redacted};
 use crate::convert::{b256, digest, evm};
 use crate::generation::{Adapter, Identified, identify};
 use crate::{Error, install_tls};
@@ -101,8 +103,7 @@ struct Inner {
     chain_id: ChainId,
     marketplace: Address,
     timeout: Duration,
-    finality: Finality,
-    confirmations: u64,
+    finality: finality::Source,
     deployed: DeployedConfig,
     generation: OnceLock<Identified>,
     constants: OnceLock<Constants>,
@@ -151,8 +152,7 @@ impl Chain {
             chain_id: config.chain_id,
             marketplace: config.marketplace,
             timeout: all,
-            finality: config.finality,
-            confirmations: config.confirmations,
+            finality: finality::Source::of(config)?,
             deployed: config.deployed.clone(),
             generation: OnceLock::new(),
             constants: OnceLock::new(),
@@ -244,18 +244,6 @@ impl Chain {
     pub async fn block_at(&self, number: u64) -> Result<Option<Digest>, Error> {
         let block = self.ask("a block's hash", self.provider().get_block_by_number(number.into()).into_future()).await?;
         Ok(block.map(|block| digest(block.header.hash)))
-    }
-
-    /// Height up to which blocks are final, as seen from `head`; `None` if nothing is yet.
-    pub async fn final_height(&self, head: &Head) -> Result<Option<u64>, Error> {
-        match self.0.finality {
-            Finality::Confirmations => Ok((head.block.number + 1).checked_sub(self.0.confirmations)),
-            Finality::Finalized => {
-                let block =
-                    self.ask("the finalized block", self.provider().get_block_by_number(BlockNumberOrTag::Finalized).into_future()).await?;
-                Ok(block.map(|block| block.header.number()))
-            }
-        }
     }
 
     /// Remembers that this height was final: the endpoint must not answer from before it again.

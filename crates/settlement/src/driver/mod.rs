@@ -310,6 +310,7 @@ impl Driver {
         let clear = self.troubled.is_empty() && self.proof_failures.is_empty();
         let ahead = self.submitter.ahead().map(Trouble::from);
         let (proving, stuck, endpoints) = (self.in_proof.len(), self.submitter.stuck(), self.chain.endpoints());
+        let finality = self.chain.finality();
         self.status.send_modify(|status| {
             status.chain = ChainState::Ready;
             status.head = Some(head.block);
@@ -320,6 +321,7 @@ impl Driver {
             status.stuck = stuck;
             status.key_ahead = ahead;
             status.endpoints = endpoints;
+            status.finality = finality;
             if clear {
                 status.trouble = None;
             }

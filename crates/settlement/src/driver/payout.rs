@@ -40,6 +40,7 @@ impl Driver {
             treasury = %payout.treasury,
             refund = %payout.refund,
             token = %terms.token,
+            by = self.chain.final_by(completed.block.number),
             "payment confirmed: host {} treasury {} refund {}", payout.host, payout.treasury, payout.refund
         );
         if let Some(reason) = rest {

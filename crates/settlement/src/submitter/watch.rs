@@ -184,7 +184,8 @@ impl Submitter {
         self.books.record("final", vec![Event::TxFinal { id }]).await?;
         match (purpose, outcome) {
             (Purpose::Claim(claim), Outcome::Done { gas }) => {
-                tracing::info!(event = "claim_final", job = %claim.job, claim = %claim, tx = %hash, block = block.number, gas, "claim confirmed");
+                let by = self.chain.final_by(block.number);
+                tracing::info!(event = "claim_final", job = %claim.job, claim = %claim, tx = %hash, block = block.number, gas, by, "claim confirmed");
             }
             _ => {
                 tracing::info!(event = "tx_final", job = %purpose.job(), purpose = ?purpose, tx = %hash, block = block.number, "transaction confirmed");
