@@ -99,9 +99,9 @@ pub(crate) enum EvidenceCommand {
     Verify {
         /// The evidence: its encoding, or the same in hexadecimal digits.
         file: PathBuf,
-        /// The set file.
+        /// The set file; by default the configured one.
         #[arg(long)]
-        set: PathBuf,
+        set_file: Option<PathBuf>,
     },
     /// Evidence that this validator's database keeps. The validator must be stopped.
     List,
