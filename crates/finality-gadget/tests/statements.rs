@@ -8,7 +8,8 @@ use finality_gadget::scheme::{Bls, Claim};
 use finality_gadget::set::{Error, faults, quorum};
 use finality_gadget::simulator::{Key, Rng, SchemeKind};
 use finality_gadget::{
-    CheckpointNumber, Conflict, Evidence, LinkDigest, SetId, Signature, Testimony, ValidatorId, ValidatorIndex, ValidatorSet, VoteScheme,
+    Bitmap, Certificate, CheckpointNumber, Conflict, Evidence, LinkDigest, SetId, Signature, Testimony, ValidatorId, ValidatorIndex,
+    ValidatorSet, VoteScheme,
 };
 
 const KINDS: [SchemeKind; 3] = [SchemeKind::Test, SchemeKind::Bls, SchemeKind::Ed25519];
@@ -228,4 +229,60 @@ fn a_key_that_is_none_is_refused() {
     assert!(Bls.check_key(&not_a_key, &Signature(vec![0; 48])).is_err());
     let identity = finality_gadget::PublicKey([vec![0xc0], vec![0; 95]].concat());
     assert!(Bls.check_key(&identity, &Signature([vec![0xc0], vec![0; 47]].concat())).is_err(), "the identity was taken for a key");
+}
+
+/// Certificates over different links, signed by five of seven in as many ways as there are, or always by the same five.
+fn many(schedule: &finality_gadget::Schedule, kind: SchemeKind, count: u64, varied: bool) -> Vec<Certificate> {
+    let electorate = schedule.electorate(&first_vote(schedule, checkpoint(1)).link).unwrap();
+    let certificates = (1..=count).map(|number| {
+        let vote = first_vote(schedule, checkpoint(number));
+        let silent = if varied { [number % 7, (number + 1 + number / 7 % 6) % 7] } else { [0, 1] };
+        let signed: Vec<_> = (0..7u32).filter(|id| !silent.contains(&u64::from(*id))).map(|id| (id, sign(kind, id, &vote))).collect();
+        let mut signers = Bitmap::empty(7);
+        signed.iter().for_each(|(id, _)| signers.set(ValidatorIndex(*id)));
+        let signatures: Vec<_> = signed.iter().map(|(id, signed)| (ValidatorIndex(*id), &signed.signature)).collect();
+        let aggregate = electorate.keys().aggregate(&signatures).unwrap();
+        Certificate { vote, signers, aggregate }
+    });
+    certificates.collect()
+}
+
+#[test]
+fn certificates_verified_together_are_judged_as_each_by_itself() {
+    let kind = SchemeKind::Bls;
+    let schedule = schedule(kind, 7);
+    for varied in [true, false] {
+        let mut certificates = many(&schedule, kind, 40, varied);
+        let sets: std::collections::BTreeSet<_> = certificates.iter().map(|one| one.signers.as_bytes().to_vec()).collect();
+        assert_eq!(sets.len() > 7, varied, "one way of adding up is not met");
+        assert!(schedule.verify_certificates(&certificates, &mut Rng::new(1)).iter().all(|holds| *holds));
+        certificates[3].aggregate = certificates[4].aggregate.clone();
+        certificates[9].aggregate = negated(&certificates[9].aggregate);
+        certificates[17].aggregate = Signature(vec![0xc0; 48]);
+        certificates[20].vote.link.target.hash.0[31] ^= 1;
+        let spare = (0..7).map(ValidatorIndex).find(|index| !certificates[33].signers.has(*index)).unwrap();
+        certificates[33].signers.set(spare);
+        let single: Vec<bool> = certificates.iter().map(|one| schedule.verify_certificate(one).is_ok()).collect();
+        assert_eq!(single.iter().filter(|holds| !**holds).count(), 5);
+        assert_eq!(schedule.verify_certificates(&certificates, &mut Rng::new(2)), single);
+        assert_eq!(schedule.verify_certificates(&certificates[..1], &mut Rng::new(2)), [true]);
+        assert_eq!(schedule.verify_certificates(&certificates[3..4], &mut Rng::new(2)), [false]);
+    }
+}
+
+#[test]
+fn false_aggregates_that_cancel_each_other_out_are_found() {
+    let kind = SchemeKind::Bls;
+    let schedule = schedule(kind, 7);
+    for varied in [true, false] {
+        let mut certificates = many(&schedule, kind, 12, varied);
+        let noise = sign(kind, 3, &first_vote(&schedule, checkpoint(99))).signature;
+        certificates[2].aggregate = sum(&certificates[2].aggregate, &noise);
+        certificates[8].aggregate = sum(&certificates[8].aggregate, &negated(&noise));
+        for seed in 0..10 {
+            let verdicts = schedule.verify_certificates(&certificates, &mut Rng::new(seed));
+            let bad: Vec<usize> = (0..12).filter(|at| !verdicts[*at]).collect();
+            assert_eq!(bad, [2, 8], "false aggregates that cancel each other out passed for true ones");
+        }
+    }
 }

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use blst::BLST_ERROR::BLST_SUCCESS;
-use blst::blst_scalar;
+use blst::MultiPoint as _;
 use blst::min_sig::{AggregatePublicKey, AggregateSignature, PublicKey as Point, SecretKey, Signature as SignaturePoint};
 
+use super::many::{Prepared, all_hold};
 use super::{Claim, Entropy, Error, KeySet, PublicKey, VoteScheme, VoteSigner, bisect};
 use crate::bitmap::Bitmap;
 use crate::persistence::Safe;
@@ -15,7 +16,7 @@ use crate::vote::Signature;
 
 const NAME: &str = "bls12-381-min-sig";
 /// Ciphersuites of the IETF's draft, with proof of possession.
-const VOTE_DST: &[u8] = b"BLS_SIG_BLS12381G1_XMD:SHA-256_SSWU_RO_POP_";
+pub(super) const VOTE_DST: &[u8] = b"BLS_SIG_BLS12381G1_XMD:SHA-256_SSWU_RO_POP_";
 const POSSESSION_DST: &[u8] = b"BLS_POP_BLS12381G1_XMD:SHA-256_SSWU_RO_POP_";
 /// Bits of a random coefficient: a forger's chance for one batch is 2^-64.
 const COEFFICIENT_BITS: usize = 64;
@@ -82,7 +83,13 @@ impl Keys {
             let chosen = signers.as_bytes().iter().zip(self.windows()).filter(|(byte, _)| **byte != 0);
             chosen.map(|(byte, sums)| &sums[*byte as usize - 1])
         };
-        if self.points.len() < WINDOWS_FROM { add_up(singles()) } else { add_up(patterns()) }
+        if self.points.len() < WINDOWS_FROM {
+            add_up(singles())
+        } else {
+            // So many are added up together faster than one after another.
+            let sums: Vec<Point> = patterns().copied().collect();
+            (!sums.is_empty()).then(|| sums.add().to_public_key())
+        }
     }
 
     /// One message: random multiples of signatures and keys, and then a single pairing check.
@@ -155,42 +162,20 @@ impl KeySet for Keys {
 
     fn verify_aggregates(&self, claims: &[(&Bitmap, &[u8], &Signature)], entropy: &mut dyn Entropy) -> Vec<bool> {
         let mut verdicts = vec![false; claims.len()];
-        let mut parsed = Vec::with_capacity(claims.len());
+        let mut prepared = Vec::with_capacity(claims.len());
         for (at, (signers, message, aggregate)) in claims.iter().enumerate() {
-            if let (Some(key), Ok(signature)) = (self.sum(signers), parse(aggregate)) {
-                parsed.push((at, key, *message, signature));
+            if signers.fits(self.points.len())
+                && signers.count() > 0
+                && let Some(one) = Prepared::new(signers, message, aggregate, entropy)
+            {
+                prepared.push((at, one));
             }
         }
-        let held = bisect(&parsed, &mut |some| many_hold(some, entropy));
-        parsed.iter().zip(held).for_each(|((at, ..), holds)| verdicts[*at] = holds);
+        let (places, prepared): (Vec<_>, Vec<_>) = prepared.iter().map(|(at, one)| (*at, one)).unzip();
+        let held = bisect(&prepared, &mut |some| all_hold(some, &self.points, &|signers| self.sum(signers)));
+        places.into_iter().zip(held).for_each(|(at, holds)| verdicts[at] = holds);
         verdicts
     }
-}
-
-/// Several messages, each with its key and signature: one product of pairings over random multiples.
-fn many_hold(some: &[(usize, Point, &[u8], SignaturePoint)], entropy: &mut dyn Entropy) -> bool {
-    let coefficients: Vec<blst_scalar> = some
-        .iter()
-        .map(|_| {
-            let mut scalar = blst_scalar::default();
-            scalar.b[..COEFFICIENT_BITS / 8].copy_from_slice(&entropy.next().max(1).to_le_bytes());
-            scalar
-        })
-        .collect();
-    let messages: Vec<&[u8]> = some.iter().map(|(_, _, message, _)| *message).collect();
-    let keys: Vec<&Point> = some.iter().map(|(_, key, ..)| key).collect();
-    let signatures: Vec<&SignaturePoint> = some.iter().map(|(.., signature)| signature).collect();
-    let verdict = SignaturePoint::verify_multiple_aggregate_signatures(
-        &messages,
-        VOTE_DST,
-        &keys,
-        false,
-        &signatures,
-        true,
-        &coefficients,
-        COEFFICIENT_BITS,
-    );
-    verdict == BLST_SUCCESS
 }
 
 /// A secret key held in memory, wiped when dropped.

@@ -4,6 +4,7 @@ mod bisect;
 mod bls;
 mod ed25519;
 mod entropy;
+mod many;
 
 pub use bls::{Bls, BlsSigner};
 pub use ed25519::{Ed25519, Ed25519Signer};
