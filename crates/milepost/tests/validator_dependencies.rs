@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 /// Crates, or families of crates by their beginning, that a validator must not have in it.
-const FORBIDDEN: [&str; 22] = [
+const FORBIDDEN: [&str; 20] = [
     "llama",
     "candle",
     "ggml",
@@ -16,8 +16,6 @@ const FORBIDDEN: [&str; 22] = [
     "revm",
     "minijinja",
     "utoipa",
-    "tungstenite",
-    "tokio-tungstenite",
     "milepost-client",
     "milepost-gateway",
     "milepost-inference",

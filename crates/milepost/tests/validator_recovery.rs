@@ -17,6 +17,9 @@ use validators::{Committee, Validator};
 /// The chain offers a checkpoint this often.
 const PACE: Duration = Duration::from_millis(200);
 
+/// And this often where something has to fill up.
+const QUICK_PACE: Duration = Duration::from_millis(60);
+
 fn start_all(committee: &Committee) -> Vec<Validator> {
     (1..=4).map(|id| committee.start(id)).collect()
 }
@@ -135,6 +138,57 @@ async fn a_validator_restored_from_an_old_copy_refuses_to_sign() {
     let checked = committee.run(4, &["db", "check"]);
     assert_eq!(checked.status.code(), Some(0), "whole, and its refusal recorded: {}", String::from_utf8_lossy(&checked.stdout));
     committee.judge(&[1, 2, 3]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_takes_no_more_ends_the_process_by_its_own_code_and_a_restart_goes_on() {
+    let committee = Arc::new(Committee::new(4, &[]).await);
+    let mut validators: Vec<_> = (1..=3).map(|id| committee.start(id)).collect();
+    // No file may grow beyond 160 KiB: the log is full after some checkpoints.
+    let full = committee.start_behind(4, "trap '' XFSZ; ulimit -f 160");
+    let offering = committee.keep_offering(QUICK_PACE);
+    let (code, log) = full.end();
+    let said = log.iter().map(Value::to_string).collect::<Vec<_>>().join("\n");
+    assert_eq!(code, Some(74), "{said}");
+    assert!(log.iter().any(|event| event["event"] == "storage_stopped"), "it says that a write failed:\n{said}");
+    assert!(log.iter().any(|event| event["event"] == "own_vote_recorded"), "it had signed before:\n{said}");
+    let mut mended = committee.start(4);
+    let now = mended.wait("it signs again", |status| status["standing"] == "signing").await["eligible"].as_u64().expect("a number");
+    mended.wait("what it signs is new", |status| status["last_signed"].as_u64() > Some(now)).await;
+    validators.push(mended);
+    offering.abort();
+    for validator in validators {
+        assert_eq!(validator.terminate().0, Some(0));
+    }
+    committee.judge(&[1, 2, 3, 4]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_database_is_set_aside_whole_and_the_validator_signs_on() {
+    let committee = Arc::new(Committee::new(4, &[]).await);
+    let mut validators = start_all(&committee);
+    let offering = committee.keep_offering(PACE);
+    for validator in &mut validators {
+        validator.finalizes(3).await;
+    }
+    assert_eq!(validators.remove(3).terminate().0, Some(0));
+    let before = committee.inspect(4).db.own_votes_after(CheckpointNumber(0), usize::MAX).expect("readable");
+    std::fs::write(committee.database(4).join("CURRENT"), "MANIFEST-999999\n").expect("written");
+    let mut mended = committee.start(4);
+    let recovered = mended.logs("database_recovered").await;
+    assert!(recovered["sign_state"].as_str().is_some_and(|state| state.contains("Kept")), "{recovered}");
+    let now = mended.wait("it signs again", |status| status["standing"] == "signing").await["eligible"].as_u64().expect("a number");
+    mended.wait("what it signs is new", |status| status["last_signed"].as_u64() > Some(now)).await;
+    offering.abort();
+    validators.push(mended);
+    for validator in validators {
+        assert_eq!(validator.terminate().0, Some(0));
+    }
+    let aside = committee.home(4).join("data").join("finality.damaged-1");
+    assert!(aside.join("CURRENT").exists(), "the damaged one is kept");
+    let after = committee.inspect(4).db.own_votes_after(CheckpointNumber(0), usize::MAX).expect("readable");
+    assert!(before.iter().all(|vote| after.contains(vote)), "no own vote was lost");
+    committee.judge(&[1, 2, 3, 4]);
 }
 
 /// The highest target that the record in a folder knows.

@@ -57,6 +57,23 @@ async fn four_validators_certify_and_finalize_what_a_dev_chain_offers() {
         assert!(metrics.contains(figure), "{figure} is missing:\n{metrics}");
     }
 
+    let resident = validators.iter().map(|validator| validator.resident_kib()).max().expect("four");
+    println!("figure validator_resident_mib {:.1} (goal 64)", resident as f64 / 1024.0);
+    assert!(resident < 64 * 1024, "{resident} KiB");
+
+    // Whoever looks after it is told that all is well, and what could be better.
+    let output = committee.run(1, &["validator", "doctor"]);
+    let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let verdict = |told: &Value, check: &str| {
+        let all = told["checks"].as_array().expect("checks");
+        let found = all.iter().find(|finding| finding["check"] == check).unwrap_or_else(|| panic!("no check {check}: {told:#}"));
+        found["verdict"].as_str().expect("a verdict").to_owned()
+    };
+    for check in ["identity", "vote key", "validator", "endpoint", "peers"] {
+        assert_eq!(verdict(&told, check), "ok", "{told:#}");
+    }
+    assert_eq!((output.status.code(), verdict(&told, "set file").as_str()), (Some(3), "warning"), "the agreement is not pinned: {told:#}");
+
     for validator in validators {
         let id = validator.id;
         let (code, log) = validator.terminate();
@@ -78,6 +95,14 @@ async fn four_validators_certify_and_finalize_what_a_dev_chain_offers() {
         }
         assert!(log.iter().all(|event| event["event"] != "standing" || event["standing"] != "refused"));
     }
+    let agreed = committee.must(1, &["validator", "set"])["agreement"].as_str().expect("a digest").to_owned();
+    let output = committee.run_with(1, &["validator", "doctor"], &[("validator.agreement", agreed)]);
+    let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    for (check, expected) in [("set file", "ok"), ("database", "ok"), ("sign-state", "ok"), ("endpoint", "ok"), ("peers", "failure")] {
+        assert_eq!(verdict(&told, check), expected, "{told:#}");
+    }
+    assert_eq!(output.status.code(), Some(1), "nobody else runs: {told:#}");
+
     let (votes, certificates) = committee.judge(&[1, 2, 3, 4]);
     // Who has a certificate before it has voted need not vote any more.
     assert!((30..=40).contains(&votes), "a quorum signed for each of ten checkpoints, nobody twice: {votes}");

@@ -17,6 +17,8 @@ pub(crate) struct ValidatorArgs {
 pub(crate) enum ValidatorCommand {
     /// Say what this key has signed, which the database cannot know by itself. The validator must be stopped.
     Declare(DeclareArgs),
+    /// Whether this validator can vote, and what to mend. Exit code: 0 nothing, 1 something to mend, 3 something to look at.
+    Doctor,
     /// Check the set file, and print what all operators must agree on.
     Set {
         /// The file; by default the configured one.

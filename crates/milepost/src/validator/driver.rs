@@ -85,7 +85,8 @@ impl Driver {
         };
         let verified = self.gadget.background().map_or((true, 0), |background| (background.is_done(), background.damaged().len()));
         let last_signed = state.map(|state| state.max_target);
-        let status = Status { validator: self.me, finalized: self.gadget.finalized().checkpoint, health, last_signed, advice, verified };
+        let (validator, finalized, at) = (self.me, self.gadget.finalized().checkpoint, Instant::now());
+        let status = Status { validator, finalized, health, last_signed, advice, at, verified };
         meters::status(&status);
         let before = self.status.send_replace(Some(status));
         let now = self.status.borrow();

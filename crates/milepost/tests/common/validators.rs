@@ -113,7 +113,10 @@ impl Committee {
 
     /// The program with these arguments and a validator's settings, with `more` over them: what is said later wins.
     fn command(&self, id: u32, arguments: &[&str], more: &[(&str, String)]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_milepost"));
+        self.arguments(Command::new(env!("CARGO_BIN_EXE_milepost")), id, arguments, more)
+    }
+
+    fn arguments(&self, mut command: Command, id: u32, arguments: &[&str], more: &[(&str, String)]) -> Command {
         command.args(arguments).arg("--json");
         for (key, value) in self.settings(id) {
             command.arg("--set").arg(format!("{key}={value}"));
@@ -167,6 +170,17 @@ impl Committee {
     /// Starts a validator with these settings over its own.
     pub fn start_with(&self, id: u32, more: &[(&str, String)]) -> Validator {
         Validator::spawn(id, self.command(id, &["validator"], more), format!("http://127.0.0.1:{}", self.ports[2 * id as usize - 1]))
+    }
+
+    /// Starts a validator behind a shell that runs `before` first and then becomes the validator: limits and signals pass on to it.
+    pub fn start_behind(&self, id: u32, before: &str) -> Validator {
+        let mut shell = Command::new("bash");
+        shell.args(["-c", &format!("{before}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_milepost")]);
+        Validator::spawn(
+            id,
+            self.arguments(shell, id, &["validator"], &[]),
+            format!("http://127.0.0.1:{}", self.ports[2 * id as usize - 1]),
+        )
     }
 
     /// Starts a validator whose endpoints stand in a configuration file.
@@ -400,6 +414,13 @@ impl Validator {
         if let Some(reader) = self.reader.take() {
             reader.join().expect("the log is read to its end");
         }
+    }
+
+    /// Its resident memory in KiB.
+    pub fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
+        line.trim().trim_end_matches(" kB").trim().parse().expect("a number")
     }
 
     /// What `/status` answers; `None` where it does not.
