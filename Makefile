@@ -4,13 +4,14 @@ export MILEPOST_CACHE ?= $(HOME)/.cache/milepost
 export CARGO_TARGET_DIR ?= $(MILEPOST_CACHE)/target
 bin := $(CARGO_TARGET_DIR)/debug
 
-.PHONY: help demo tour test lint contracts guest accept-main-job
+.PHONY: help demo tour test lint contracts guest accept-main-job accept-finality
 
 help:
 	@echo "make tour              a session paid within minutes: scripted engine, mock proofs, in-memory store (all labelled)"
 	@echo "make demo              the whole way with real parts: model, prover, dev chain, SIGKILL, payout; checked by a second process"
 	@echo "make test              every test; what CI runs"
 	@echo "make accept-main-job   the acceptance list with its figures (FULL=1 for the full counts)"
+	@echo "make accept-finality   the acceptance list of the validators and their library (FULL=1 for the full counts)"
 	@echo "make guest             rebuild the zkVM guest and compare it bit for bit"
 
 demo:
@@ -38,3 +39,7 @@ guest:
 accept-main-job:
 	@scripts/bootstrap full
 	@scripts/accept-main-job
+
+accept-finality:
+	@scripts/bootstrap full
+	@scripts/accept-finality
