@@ -4,7 +4,7 @@ export MILEPOST_CACHE ?= $(HOME)/.cache/milepost
 export CARGO_TARGET_DIR ?= $(MILEPOST_CACHE)/target
 bin := $(CARGO_TARGET_DIR)/debug
 
-.PHONY: help demo tour test lint contracts guest accept-main-job accept-settlement
+.PHONY: help demo tour test lint contracts guest accept-main-job accept-settlement accept-finality
 
 help:
 	@echo "make tour              a session paid within minutes: scripted engine, mock proofs, in-memory store (all labelled)"
@@ -12,6 +12,7 @@ help:
 	@echo "make test              every test; what CI runs"
 	@echo "make accept-main-job   the acceptance list with its figures (FULL=1 for the full counts)"
 	@echo "make accept-settlement the acceptance list of settlement with its figures (FULL=1 for the full counts)"
+	@echo "make accept-finality   the acceptance list of the validators and their library (FULL=1 for the full counts)"
 	@echo "make guest             rebuild the zkVM guest and compare it bit for bit"
 
 demo:
@@ -43,3 +44,7 @@ accept-main-job:
 accept-settlement:
 	@scripts/bootstrap full
 	@scripts/accept-settlement
+
+accept-finality:
+	@scripts/bootstrap full
+	@scripts/accept-finality

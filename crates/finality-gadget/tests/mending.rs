@@ -169,3 +169,26 @@ fn a_record_of_one_key_is_not_another_keys() {
     // Whoever only reads may.
     node(&schedule, &storage, None, 0).0.restore_from_storage(3).unwrap();
 }
+
+#[test]
+fn a_contradiction_of_a_vote_from_before_the_start_is_noticed() {
+    let schedule = schedule(KIND, 4);
+    let (_disk, storage) = disk(&schedule);
+    let certificates = chain(&schedule, KIND, 10, 1..4);
+    keep(&*storage, &certificates);
+    let one = sign(KIND, 0, &vote(&schedule, checkpoint(3), block(4, 8), certificates[2].digest()));
+    let other = sign(KIND, 0, &vote(&schedule, checkpoint(3), block(4, 9), certificates[2].digest()));
+    storage.store_signatures(&[one.clone()]).unwrap();
+    let (mut gadget, sent) = node(&schedule, &storage, None, 0);
+    assert_eq!(gadget.restore_from_storage(1).unwrap().signatures, 0, "votes below finality hold a start up");
+    gadget.observe(view(10)).unwrap();
+    while !gadget.verify_restored().unwrap() {}
+    gadget.receive(ValidatorId(0), Message::Votes(vec![other])).unwrap();
+    let kept = storage.evidence_after(None, 10).unwrap();
+    assert!(kept.len() == 1 && kept[0].verify(&schedule).is_ok(), "a restart made a node forget what was said before it: {kept:?}");
+    // And its author is told of it, should it ask.
+    sent.take();
+    gadget.receive(ValidatorId(0), Message::OwnVotesQuery { nonce: 3 }).unwrap();
+    let told = sent.take();
+    assert!(told.iter().any(|(_, message)| matches!(message, Message::OwnVotes(own) if own.votes == [one.clone()])), "{told:?}");
+}

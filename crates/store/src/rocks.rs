@@ -241,6 +241,9 @@ fn database_options() -> Options {
     options.set_db_write_buffer_size(ALL_WRITE_BUFFERS_BYTES);
     options.set_max_background_jobs(2);
     options.set_max_open_files(MAX_OPEN_FILES);
+    // A handful of small files: sixteen threads to open them, and reading their statistics before anything else, is most of a start.
+    options.set_max_file_opening_threads(1);
+    options.set_skip_stats_update_on_db_open(true);
     options.set_keep_log_file_num(TEXT_LOGS.0);
     options.set_max_log_file_size(TEXT_LOGS.1);
     options.set_log_level(LogLevel::Warn);

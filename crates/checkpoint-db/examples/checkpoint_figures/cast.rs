@@ -66,6 +66,7 @@ impl Cast {
 
     /// Writes checkpoints as a validator does: votes as they come, its own vote, the certificate with what is final by it.
     pub(crate) fn fill(&self, storage: &CheckpointStorageAdapter, checkpoints: u64, flush_every: u64) -> Result<(), Failure> {
+        storage.bind_key(&self.registrations[0].key)?;
         declare(storage, self.schedule.domain_digest(), Declaration::NeverSigned)?;
         let mut previous = self.schedule.domain().root();
         for target in 1..=checkpoints {

@@ -17,6 +17,8 @@ pub enum Event {
     Tick(Millis),
     /// A look at the canonical chain that includes the numbers [`Core::wanted`](crate::Core::wanted) names.
     Chain(ChainView),
+    /// Votes of all validators below finality, read behind the start. They need not be verified.
+    History(Vec<SignedVote>),
     /// The verification behind the start found stored certificates that do not hold: their targets, and the links they stand for.
     Damaged(Vec<(CheckpointNumber, LinkDigest)>),
     /// A message of an authenticated validator.

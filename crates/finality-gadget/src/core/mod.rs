@@ -175,18 +175,22 @@ impl Core {
         }
         core.links.bound();
         core.own.restore(restored.sign_state.as_ref(), restored.own_votes);
-        for signed in restored.votes {
-            if core.in_window(signed.vote.link.target.number) {
-                let digest = signed.vote.digest();
-                core.pool.insert(signed, digest, false);
-            } else {
-                core.pool.remember(signed);
-            }
-        }
+        restored.votes.into_iter().for_each(|signed| core.restore_vote(signed));
         if let Some(reason) = &core.halted {
             core.own.refuse(reason.clone());
         }
         core
+    }
+
+    /// Takes a vote back in; what has come since is newer.
+    fn restore_vote(&mut self, signed: SignedVote) {
+        let target = signed.vote.link.target.number;
+        if !self.in_window(target) {
+            self.pool.remember(signed);
+        } else if self.pool.get(target, signed.validator).is_none() {
+            let digest = signed.vote.digest();
+            self.pool.insert(signed, digest, false);
+        }
     }
 
     /// Takes one event; answers what to do, in order.
@@ -199,6 +203,7 @@ impl Core {
             }
             Event::Tick(now) => self.tick(now),
             Event::Chain(view) => self.chain = Some(view),
+            Event::History(votes) => votes.into_iter().for_each(|signed| self.restore_vote(signed)),
             Event::Damaged(damaged) => self.distrust(damaged),
             Event::Received { from, message } => self.receive(from, message),
             Event::Signed(signed) => self.signed(signed),

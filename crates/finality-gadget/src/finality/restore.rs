@@ -29,7 +29,7 @@ pub struct RestoreReport {
     pub finalized: FinalityCheckpoint,
     /// Certificates whose place in the chain of digests was confirmed, or whose aggregate was verified.
     pub certificates: usize,
-    /// Votes of all validators.
+    /// Votes of all validators for targets above the last final one. Those below are read behind the start.
     pub signatures: usize,
     /// Own votes.
     pub own_votes: usize,
@@ -52,10 +52,8 @@ pub(super) fn read(storage: &dyn CheckpointStorage, schedule: &Schedule, rule: F
     let (chain, damaged, complete) = certificates(storage, schedule)?;
     let finalized = supported_finality(storage, schedule, rule, &chain)?;
     let final_number = finalized.map_or(schedule.domain().trusted.checkpoint.number, |finalized| finalized.checkpoint.number);
-    let votes = pages(final_number.minus(HISTORY), MAX_VOTES, |after| {
-        let page = storage.signatures_after(after, PAGE * 4)?;
-        Ok((page.last().map(|last| last.vote.link.target.number), page))
-    })?;
+    // What lies below finality is only there to notice contradictions that come late: it is read behind the start.
+    let votes = votes(storage, final_number)?;
     let report = RestoreReport {
         finalized: finalized.map_or(schedule.domain().trusted.checkpoint, |finalized| finalized.checkpoint),
         certificates: chain.len(),
@@ -69,7 +67,7 @@ pub(super) fn read(storage: &dyn CheckpointStorage, schedule: &Schedule, rule: F
     Ok(Read {
         restored: Restored { certificates, finalized, votes, sign_state, own_votes, evidence, damaged, halted },
         report,
-        background: Background { before: None, done: false, verified: 0, damaged: Vec::new() },
+        background: Background { history: Some(final_number), before: None, done: false, verified: 0, damaged: Vec::new() },
     })
 }
 
@@ -105,9 +103,9 @@ fn certificates(storage: &dyn CheckpointStorage, schedule: &Schedule) -> Result<
         }
         let mut next = (tip.vote.link.source.number, tip.vote.previous);
         chain.insert(target, tip);
-        while let Some(below) = all.get(&next.0).filter(|below| below.digest() == next.1) {
-            let below = below.clone();
-            all.remove(&next.0);
+        while all.get(&next.0).is_some_and(|below| below.digest() == next.1)
+            && let Some(below) = all.remove(&next.0)
+        {
             next = (below.vote.link.source.number, below.vote.previous);
             chain.insert(below.vote.link.target.number, below);
         }
@@ -168,15 +166,12 @@ fn evidence(storage: &dyn CheckpointStorage, schedule: &Schedule) -> Result<(Nam
     Ok((names, halted))
 }
 
-fn pages(
-    mut after: CheckpointNumber,
-    most: usize,
-    mut page: impl FnMut(CheckpointNumber) -> Result<(Option<CheckpointNumber>, Vec<SignedVote>), Error>,
-) -> Result<Vec<SignedVote>, Error> {
+/// Votes for targets above a number.
+fn votes(storage: &dyn CheckpointStorage, mut after: CheckpointNumber) -> Result<Vec<SignedVote>, Error> {
     let mut all: Vec<SignedVote> = Vec::new();
-    while all.len() < most {
-        let (last, some) = page(after)?;
-        let Some(last) = last else { break };
+    while all.len() < MAX_VOTES {
+        let some = storage.signatures_after(after, PAGE * 4)?;
+        let Some(last) = some.last().map(|last| last.vote.link.target.number) else { break };
         // A page may end within a target's votes; that target is read again, and what came twice is one.
         let next = if last > after.next() && some.len() >= PAGE * 4 { last.minus(1) } else { last };
         all.extend(some);
@@ -187,9 +182,22 @@ fn pages(
     Ok(all)
 }
 
-/// The verification behind a start: every stored certificate's own aggregate, newest first, a page at a time.
+/// What one step behind a start found.
+pub(super) struct Step {
+    /// Whether that was all.
+    pub(super) done: bool,
+    /// What does not hold.
+    pub(super) damaged: Damaged,
+    /// Votes below finality.
+    pub(super) votes: Vec<SignedVote>,
+}
+
+/// The verification behind a start: votes below finality are read back, and then every stored certificate's own aggregate is verified,
+/// newest first, a page at a time.
 #[derive(Debug, Clone)]
 pub struct Background {
+    /// The last final number at the start, until votes below it were read.
+    history: Option<CheckpointNumber>,
     before: Option<CheckpointNumber>,
     done: bool,
     verified: usize,
@@ -213,14 +221,14 @@ impl Background {
     }
 
     /// One page; answers whether that was all, and what in it does not hold.
-    pub(super) fn step(
-        &mut self,
-        storage: &dyn CheckpointStorage,
-        schedule: &Schedule,
-        entropy: &mut dyn Entropy,
-    ) -> Result<(bool, Damaged), Error> {
+    pub(super) fn step(&mut self, storage: &dyn CheckpointStorage, schedule: &Schedule, entropy: &mut dyn Entropy) -> Result<Step, Error> {
         if self.done {
-            return Ok((true, Vec::new()));
+            return Ok(Step { done: true, damaged: Vec::new(), votes: Vec::new() });
+        }
+        if let Some(last) = self.history.take() {
+            let mut votes = votes(storage, last.minus(HISTORY))?;
+            votes.retain(|signed| signed.vote.link.target.number <= last);
+            return Ok(Step { done: false, damaged: Vec::new(), votes });
         }
         let mut damaged = Vec::new();
         let page = storage.certificates_before(self.before, PAGE)?;
@@ -232,7 +240,7 @@ impl Background {
                 damaged = self.damaged.len(),
                 "every stored certificate was verified"
             );
-            return Ok((true, damaged));
+            return Ok(Step { done: true, damaged, votes: Vec::new() });
         };
         self.before = Some(last.vote.link.target.number);
         for (certificate, holds) in page.iter().zip(schedule.verify_certificates(&page, entropy)) {
@@ -245,6 +253,6 @@ impl Background {
                 damaged.push((target, certificate.digest()));
             }
         }
-        Ok((false, damaged))
+        Ok(Step { done: false, damaged, votes: Vec::new() })
     }
 }

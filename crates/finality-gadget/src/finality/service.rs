@@ -251,11 +251,14 @@ impl CheckpointFinality {
         self.check_stopped()?;
         let (Some(background), Some(storage)) = (&mut self.background, &self.storage) else { return Ok(true) };
         let step = background.step(&**storage, self.core.schedule(), &mut *self.entropy);
-        let (done, damaged) = self.stop_on(step)?;
-        if !damaged.is_empty() {
-            self.drive(Event::Damaged(damaged))?;
+        let step = self.stop_on(step)?;
+        if !step.votes.is_empty() {
+            self.drive(Event::History(step.votes))?;
         }
-        Ok(done)
+        if !step.damaged.is_empty() {
+            self.drive(Event::Damaged(step.damaged))?;
+        }
+        Ok(step.done)
     }
 
     /// What the verification behind the last start has found so far.

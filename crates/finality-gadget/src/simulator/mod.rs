@@ -20,12 +20,14 @@ mod liar;
 mod node;
 mod plan;
 mod rng;
+mod sweep;
 mod world;
 
 pub use disk::{Disk, DiskFault, Disks, MemoryDisk, MemoryDisks};
 pub use keys::{Key, SchemeKind, TestScheme};
 pub use plan::{Reorgs, Scenario};
 pub use rng::Rng;
+pub use sweep::{Sweep, sweep};
 pub use world::{Outcome, World};
 
 /// Runs one seed on these disks. Panics with the text of whatever does not hold.

@@ -1,0 +1,1 @@
+//! Nothing: this package runs the tests of `checkpoint-db` against an older RocksDB (see its manifest).
