@@ -129,6 +129,9 @@ pub(crate) struct DevArgs {
     /// Folder for the report, the capture and the receipts.
     #[arg(long, default_value = "target/demo")]
     pub(crate) out: PathBuf,
+    /// Bring up so many validators too; the host then takes nothing as final but what they certify.
+    #[arg(long, default_value_t = 0, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(0..=16))]
+    pub(crate) validators: u32,
 }
 
 #[cfg(feature = "host")]

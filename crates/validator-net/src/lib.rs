@@ -37,7 +37,7 @@
 //! # Others
 //!
 //! Whoever does not validate may ask for certificates at a door of its own ([`light`]); what all operators agree on stands in a file
-//! that they share ([`set_file`]).
+//! that they share ([`set_file`]); and a certificate can be checked by a contract ([`evm`]).
 //!
 //! # Log events
 //!
@@ -58,6 +58,7 @@
 mod backoff;
 mod bucket;
 mod dial;
+pub mod evm;
 mod guard;
 mod identity;
 mod inbox;

@@ -1,5 +1,7 @@
 //! What the chain says about a job: logs, transactions, balances before and after the payout. Nothing of it comes from the host.
 
+use std::collections::BTreeMap;
+
 use alloy::consensus::Transaction as _;
 use alloy::eips::BlockId;
 use alloy::primitives::{B256, Bytes};
@@ -59,6 +61,7 @@ pub(crate) struct Landed {
     pub(crate) head_after: Digest,
     pub(crate) kind: u8,
     pub(crate) tx: Digest,
+    pub(crate) block: u64,
     pub(crate) gas: u64,
     pub(crate) succeeded: bool,
     pub(crate) to: Option<Address>,
@@ -142,6 +145,19 @@ pub(crate) async fn read(rpc: &str, marketplace: Address, job: JobId) -> Result<
     Ok(facts)
 }
 
+/// Hashes of the canonical blocks at these heights.
+pub(super) async fn block_hashes(rpc: &str, marketplace: Address, heights: &[u64]) -> Result<BTreeMap<u64, Digest>, Error> {
+    let chain = Chain::connect(rpc, marketplace).await?;
+    let mut hashes = BTreeMap::new();
+    for height in heights {
+        let block = chain.provider().get_block_by_number((*height).into()).await.map_err(|error| Error::Rpc(error.to_string()))?;
+        if let Some(block) = block {
+            hashes.insert(*height, digest(block.header.hash));
+        }
+    }
+    Ok(hashes)
+}
+
 async fn logs<E: SolEvent>(chain: &Chain, job: JobId) -> Result<Vec<(Log, E)>, Error> {
     let filter =
         Filter::new().address(eth_address(chain.marketplace())).event_signature(E::SIGNATURE_HASH).topic1(job_word(job)).from_block(0);
@@ -206,7 +222,7 @@ async fn claims(chain: &Chain, job: JobId) -> Result<Vec<Landed>, Error> {
     let rpc = |error: alloy::transports::TransportError| Error::Rpc(error.to_string());
     let mut claims = Vec::new();
     for (log, event) in logs::<JobMarketplace::ProofOfWork>(chain, job).await? {
-        let (tx, _) = place(&log)?;
+        let (tx, block) = place(&log)?;
         let receipt = chain.provider().get_transaction_receipt(tx).await.map_err(rpc)?;
         let receipt = receipt.ok_or_else(|| Error::Rpc(format!("no receipt of {tx}")))?;
         let sent = chain.provider().get_transaction_by_hash(tx).await.map_err(rpc)?;
@@ -217,6 +233,7 @@ async fn claims(chain: &Chain, job: JobId) -> Result<Vec<Landed>, Error> {
             head_after: digest(event.headAfter),
             kind: event.kind,
             tx: digest(tx),
+            block,
             gas: receipt.gas_used,
             succeeded: receipt.status(),
             to: receipt.to.map(address),

@@ -6,6 +6,7 @@ use milepost_client::Capture;
 use milepost_statement::{Digest, JobId, TokenCount, TokenSeq, checkpoint_head};
 
 use super::chain::{self, Created, Facts};
+use super::finality::Certified;
 use super::report::Report;
 
 /// Largest file read, bytes: a receipt is some hundred kilobytes, a long capture a few megabytes.
@@ -19,6 +20,8 @@ pub(super) struct Evidence {
     pub(super) facts: Facts,
     /// Receipt files in the order of the report's claims.
     pub(super) receipts: Vec<Result<Vec<u8>, String>>,
+    /// Set file, certificates and the blocks that they name, where the report speaks of them.
+    pub(super) certified: Option<Certified>,
 }
 
 impl Evidence {
@@ -30,7 +33,11 @@ impl Evidence {
         let receipts = report.claims.iter().map(|claim| bytes(&folder.join(&claim.receipt))).collect();
         let facts = chain::read(&report.rpc_url, report.marketplace, JobId(report.job_id)).await;
         let facts = facts.map_err(|error| format!("chain at {}: {error}", report.rpc_url))?;
-        Ok(Self { report, capture, facts, receipts })
+        let certified = match &report.finality {
+            Some(finality) => Some(Certified::gather(folder, &report, finality).await?),
+            None => None,
+        };
+        Ok(Self { report, capture, facts, receipts, certified })
     }
 
     /// The one `SessionCreated` of the job.
@@ -81,7 +88,7 @@ fn json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, String> {
     serde_json::from_slice(&bytes(path)?).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-fn bytes(path: &Path) -> Result<Vec<u8>, String> {
+pub(super) fn bytes(path: &Path) -> Result<Vec<u8>, String> {
     let wrong = |error: std::io::Error| format!("{}: {error}", path.display());
     let length = std::fs::metadata(path).map_err(wrong)?.len();
     if length > MAX_FILE {

@@ -7,12 +7,15 @@
 //!   before and after the payout;
 //! - the **receipts** on disk, verified against the image id of the committed guest.
 //!
+//! Where validators certified, a fourth: the **certificates**, verified with the set file alone and held against the chain.
+//!
 //! Every check prints one line with its figure. The last line is `N passed, N failed`; the exit code is 0 only if none failed.
 //!
 //! **Does not** say that the model produced the tokens: no proof does (`docs/statement.md`).
 
 mod chain;
 mod evidence;
+mod finality;
 mod money;
 mod proofs;
 mod report;
@@ -84,6 +87,7 @@ fn judge(evidence: &Evidence, verify: proofs::Verify) -> CheckOutcome {
     tokens::check(evidence, &mut outcome);
     proofs::check(evidence, verify, &mut outcome);
     money::check(evidence, &mut outcome);
+    finality::check(evidence, &mut outcome);
     outcome
 }
 

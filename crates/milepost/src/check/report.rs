@@ -23,6 +23,29 @@ pub(crate) struct Report {
     pub(crate) client: Client,
     pub(crate) claims: Vec<Claim>,
     pub(crate) payout: Payout,
+    /// By whose certificates payments became final, where validators certified.
+    #[serde(default)]
+    pub(crate) finality: Option<Finality>,
+}
+
+/// What the report says of finality.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Finality {
+    /// Path of the set file, relative to the report.
+    pub(crate) set_file: PathBuf,
+    /// Digest of what the validators agree on.
+    pub(crate) agreement: String,
+    /// Each payment.
+    pub(crate) payments: Vec<Payment>,
+}
+
+/// A payment, and what is said to have made it final.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Payment {
+    pub(crate) what: String,
+    pub(crate) tx: Digest,
+    /// Path of the certificate, relative to the report.
+    pub(crate) certificate: PathBuf,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -128,6 +128,7 @@ fn landed(statement: &Statement, tx: u8) -> Landed {
         head_after: statement.head_after,
         kind: ProofKind::Composite.code(),
         tx: Digest([tx; 32]),
+        block: u64::from(tx),
         gas: 58_000,
         succeeded: true,
         to: Some(MARKETPLACE),
@@ -184,7 +185,8 @@ fn facts(capture: &Capture, statements: &[Statement; 2]) -> Facts {
     }
 }
 
-fn evidence() -> Evidence {
+/// A demo that is right in every figure.
+pub(super) fn evidence() -> Evidence {
     let capture = capture();
     let heads: Vec<Digest> = capture.checkpoints.iter().map(|checkpoint| checkpoint.head).collect();
     let statements = [statement(0, 200, capture.identity().genesis(&SALT), heads[1]), statement(200, 50, heads[1], heads[2])];
@@ -227,8 +229,9 @@ fn evidence() -> Evidence {
         },
         claims: vec![claim(0), claim(1)],
         payout: Payout { fee_bps: 1_000, host: Amount(450_000), treasury: Amount(50_000), refund: Amount(1_500_000) },
+        finality: None,
     };
-    Evidence { report, capture, facts, receipts: receipts.into_iter().map(Ok).collect() }
+    Evidence { report, capture, facts, receipts: receipts.into_iter().map(Ok).collect(), certified: None }
 }
 
 fn failures(outcome: &CheckOutcome) -> Vec<&str> {

@@ -23,6 +23,14 @@ pub(super) fn chain<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option
     Ok(Some(settlement))
 }
 
+/// Puts in what depends on another section: accepted certificates are kept beside the ledger.
+pub(super) fn complete(config: &mut super::Config) {
+    let folder = config.node.data.join("certificates");
+    if let Some(certificates) = config.chain.as_mut().and_then(|chain| chain.certificates.as_mut()) {
+        certificates.folder.get_or_insert(folder);
+    }
+}
+
 /// `[node]`
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]

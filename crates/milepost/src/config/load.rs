@@ -117,6 +117,8 @@ pub(crate) fn load(
     #[cfg_attr(not(feature = "host"), expect(unused_mut, reason = "only a host has a key to put in"))]
     let mut config: Config = figment.extract().map_err(|error| Error::Invalid(explain(&error)))?;
     #[cfg(feature = "host")]
+    super::host::complete(&mut config);
+    #[cfg(feature = "host")]
     if submitter.is_some() {
         config.keys.submitter = submitter;
     }

@@ -28,6 +28,8 @@ pub(crate) struct Validator {
     pub(crate) transport_key: Option<PathBuf>,
     /// Where it listens for other validators.
     pub(crate) listen: SocketAddr,
+    /// Where it gives certificates to everybody who asks; unset: nowhere.
+    pub(crate) certificates_listen: Option<SocketAddr>,
     /// Where it answers `/health`, `/ready`, `/status` and `/metrics`; unset: nowhere.
     pub(crate) metrics_listen: Option<SocketAddr>,
     /// JSON-RPC endpoint of the chain: the form for one.
@@ -58,6 +60,7 @@ impl Default for Validator {
             passphrase_file: None,
             transport_key: None,
             listen: SocketAddr::from(([0, 0, 0, 0], 7700)),
+            certificates_listen: None,
             metrics_listen: Some(SocketAddr::from(([127, 0, 0, 1], 7790))),
             rpc_url: None,
             rpc_urls: Vec::new(),

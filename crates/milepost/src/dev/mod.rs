@@ -1,6 +1,7 @@
 //! `milepost dev`: everything on one machine, from the deposit to the payout, with real processes.
 //!
-//! A dev chain (31337) with the contracts, a host process, a paying client in this process. Two turns over WebSocket across a
+//! A dev chain (31337) with the contracts, a host process, a paying client in this process; on request validators, each a process, whose
+//! certificates are then the host's only finality. Two turns over WebSocket across a
 //! reconnect, one over the OpenAI door, a SIGKILL of the host in mid-stream and the turn taken up again, then the close and the
 //! payout. What happened is written to `report.json`; a *separate process* (`milepost check-demo`) recomputes it from the client's
 //! capture, the chain's logs and the receipts, and decides the exit code.
@@ -10,6 +11,7 @@ mod play;
 mod report;
 mod show;
 mod stage;
+mod validators;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -63,6 +65,9 @@ pub(crate) enum Error {
     /// The model is not where the bootstrap puts it.
     #[error("there is no model at {}: run scripts/bootstrap, or set MILEPOST_MODEL to a GGUF file", .0.display())]
     NoModel(PathBuf),
+    /// A validator.
+    #[error("validator: {0}")]
+    Validator(String),
     /// This build cannot play the whole demo.
     #[error("this build has no {0}: use `milepost dev --tour`, or build with the default features")]
     NotBuilt(&'static str),

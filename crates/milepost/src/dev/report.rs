@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::Error;
 use super::play::Played;
+use super::show::Show;
 use super::stage::Stage;
 use crate::build_info::build_info;
 
@@ -20,6 +21,7 @@ pub(super) async fn write(stage: &Stage, played: &Played) -> Result<PathBuf, Err
     stage.session.write_capture(&capture)?;
 
     let mut claims = Vec::new();
+    let mut payments = Vec::new();
     for claim in books["claims"].as_array().into_iter().flatten() {
         let name = claim["claim"].as_str().unwrap_or_default().to_owned();
         let receipt = format!("receipt-{name}.bin");
@@ -27,6 +29,7 @@ pub(super) async fn write(stage: &Stage, played: &Played) -> Result<PathBuf, Err
         std::fs::write(stage.out.join(&receipt), bytes).map_err(|source| Error::Io { what: "write a receipt".to_owned(), source })?;
         let (tx, gas) =
             landing(stage, claim["first_seq"].as_u64().unwrap_or_default(), claim["count"].as_u64().unwrap_or_default()).await?;
+        payments.push((format!("claim {name}"), tx.clone(), block_of(stage, &tx).await?));
         claims.push(json!({
             "claim": name,
             "first_seq": claim["first_seq"],
@@ -39,6 +42,10 @@ pub(super) async fn write(stage: &Stage, played: &Played) -> Result<PathBuf, Err
             "gas": gas,
         }));
     }
+
+    let paid = played.paid.tx.to_string();
+    payments.push(("payout".to_owned(), paid.clone(), block_of(stage, &paid).await?));
+    let finality = stage.validators.as_ref().map(|validators| validators.report(&stage.out.join("data"), &payments)).transpose()?;
 
     let build = build_info();
     let record = stage.session.capture();
@@ -62,10 +69,14 @@ pub(super) async fn write(stage: &Stage, played: &Played) -> Result<PathBuf, Err
             "treasury": played.paid.treasury.0.to_string(),
             "refund": played.paid.refund.0.to_string(),
         },
+        "finality": finality,
         "kills": played.kills,
         "reconnects": played.reconnects,
         "versions": { "milepost": build.version, "commit": build.commit, "built": build.built, "features": build.features },
     });
+    if let Some(finality) = &finality {
+        Show::final_by(&super::validators::lines(finality));
+    }
     let path = stage.out.join("report.json");
     std::fs::write(&path, format!("{report:#}\n")).map_err(|source| Error::Io { what: "write the report".to_owned(), source })?;
     Ok(path)
@@ -103,4 +114,12 @@ async fn landing(stage: &Stage, first: u64, count: u64) -> Result<(String, u64),
         }
     }
     Err(Error::Answer { page: "chain logs".to_owned(), found: format!("no claim of tokens {first} to {}", first + count) })
+}
+
+/// Height of the block that a transaction is in.
+async fn block_of(stage: &Stage, tx: &str) -> Result<u64, Error> {
+    let unknown = || Error::Answer { page: "transaction receipt".to_owned(), found: format!("none of {tx}") };
+    let hash = tx.parse().map_err(|_| unknown())?;
+    let receipt = stage.chain.provider().get_transaction_receipt(hash).await.ok().flatten();
+    receipt.and_then(|receipt| receipt.block_number()).ok_or_else(unknown)
 }

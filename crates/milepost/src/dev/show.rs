@@ -74,6 +74,11 @@ impl Show {
         println!("\n{PROVEN}");
     }
 
+    /// What made each payment final.
+    pub(super) fn final_by(lines: &str) {
+        println!("\nWhat made it final\n{lines}");
+    }
+
     pub(super) fn end(&mut self, report: &Path, good: bool) {
         let verdict = if good { "every figure holds" } else { "SOME FIGURES DO NOT HOLD" };
         println!("\n[{:6.1} s] {verdict}; report: {}", self.begin.elapsed().as_secs_f64(), report.display());

@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 use super::Error;
 use super::node::{Node, Settings};
 use super::show::Show;
+use super::validators::Validators;
 use crate::build_info::build_info;
 use crate::cli::DevArgs;
 
@@ -34,6 +35,8 @@ pub(super) struct Stage {
     pub(super) model: ModelFile,
     pub(super) tour: bool,
     pub(super) out: PathBuf,
+    /// Those who certify, if the demo has some.
+    pub(super) validators: Option<Validators>,
 }
 
 /// The model of a demo.
@@ -71,9 +74,19 @@ impl Stage {
         let _: serde_json::Value = chain.request("evm_setIntervalMining", (1_u64,)).await?;
         show.done(&format!("marketplace {}", contracts.marketplace));
 
+        let validators = if args.validators > 0 {
+            show.begin(&format!("{} validators: milepost validator, each a process with keys and a database of its own", args.validators));
+            let validators = Validators::start(args.validators, &out, &chain).await?;
+            show.done(&format!("all sign; they agree on {}", validators.agreement()));
+            Some(validators)
+        } else {
+            None
+        };
+
         show.begin("host: milepost serve, a process of its own");
         let config = out.join("milepost.toml");
-        std::fs::write(&config, host_config(args.tour, port, &out, &chain, &contracts, &model))
+        let finality = validators.as_ref().map(Validators::for_the_host).unwrap_or_default();
+        std::fs::write(&config, host_config(args.tour, port, &out, &chain, &contracts, &model) + &finality)
             .map_err(|source| io("write the host's configuration", source))?;
         let submitter = format!("0x{}", hex::encode(contracts.actors.submitter.key));
         let node = Node::start(Settings { config, submitter, log: out.join("host.log"), port }).await?;
@@ -94,7 +107,7 @@ impl Stage {
         let mut session = Session::open(wallet, request).await?;
         session.authenticate(Some(&url)).await?;
         show.done(&format!("job {} is funded, its depositor holds a session", session.job_id()));
-        Ok(Self { chain, contracts, node: Some(node), session, model, tour: args.tour, out })
+        Ok(Self { chain, contracts, node: Some(node), session, model, tour: args.tour, out, validators })
     }
 
     /// Price of a token in 10⁻⁶ USDC.
@@ -154,6 +167,6 @@ fn host_config(tour: bool, port: u16, out: &std::path::Path, chain: &DevChain, c
     )
 }
 
-fn free_port() -> std::io::Result<u16> {
+pub(super) fn free_port() -> std::io::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }

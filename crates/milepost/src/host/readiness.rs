@@ -41,6 +41,16 @@ impl milepost_gateway::Readiness for Readiness {
                 (None, Some(trouble), _) => (false, format!("{}: {}", trouble.message, trouble.advice)),
             };
             checks.push(check("money", ok, message));
+            let finality = &status.finality;
+            match (&finality.trouble, &finality.certified) {
+                (Some(trouble), _) => checks.push(check("finality", false, format!("{}: {}", trouble.message, trouble.advice))),
+                (None, Some(newest)) => {
+                    let found = format!("{}; the newest is of checkpoint {}, block {}", finality.source, newest.checkpoint, newest.block);
+                    checks.push(check("finality", true, found));
+                }
+                // Not looked yet, or a source that cannot be in trouble by itself.
+                (None, None) => {}
+            }
         }
         if let Some(prover) = &self.prover {
             let (ok, message) = prover_verdict(&prover.borrow());

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use checkpoint_db::CheckpointDB;
 use finality_gadget::{CheckpointFinality, CheckpointNumber, Lag, Millis, Standing, ValidatorId};
 use milepost_validator_net::Inbox;
+use milepost_validator_net::light::Board;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +31,8 @@ pub(super) struct Driver {
     pub(super) looks: mpsc::Receiver<Look>,
     /// Time between two ticks.
     pub(super) tick: Duration,
+    /// What everybody may ask for.
+    pub(super) board: Board,
     /// For whoever wants to know how it is doing.
     pub(super) status: watch::Sender<Option<Status>>,
 }
@@ -68,6 +71,7 @@ impl Driver {
             }
             // The log tells of each; nobody else asks for them here.
             self.gadget.advance_finality();
+            self.board.update(&self.gadget);
         }
     }
 

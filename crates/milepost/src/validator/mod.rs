@@ -9,6 +9,7 @@
 //! |---|---|---|
 //! | `finality` | the gadget's thread: votes, certificates, finality, the verification behind the start | the process ends |
 //! | `network` | gRPC over mutual TLS with every other validator | the process ends |
+//! | `certificates` | gives the newest certificate to everybody who asks, where it is configured | the process ends |
 //! | `chain` | asks the endpoints, one after the other where one fails, and hands in what they say | the process ends |
 //! | `maintenance` | flush and prune, at the configured times, on a blocking thread | the process ends |
 //! | `doors` | `/health`, `/ready`, `/status`, `/metrics` | the process ends |

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use checkpoint_db::CheckpointDB;
 use finality_gadget::finality::Maintenance;
 use finality_gadget::{CheckpointFinality, Millis, VoteSigner};
+use milepost_validator_net::light::{Board, Door};
 use milepost_validator_net::{Limits, Network, Options};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -59,6 +60,10 @@ pub(super) async fn run(settings: Validator, warnings: Vec<String>) -> Result<()
     );
     let endpoints = Endpoints::new(&settings, schedule.domain().chain, agreement.rule)?;
     let listener = bind(settings.listen).await?;
+    let asked = match settings.certificates_listen {
+        Some(address) => Some(bind(address).await?),
+        None => None,
+    };
     let doors = match settings.metrics_listen {
         Some(address) => Some(bind(address).await?),
         None => None,
@@ -80,6 +85,9 @@ pub(super) async fn run(settings: Validator, warnings: Vec<String>) -> Result<()
         blocking("opening the vote key", move || membership.signer(&of).map(|signer| (membership, signer))).await??
     };
     let observer = signer.is_none();
+    let board = Board::new();
+    let door = asked.map(|listener| Door::new(&membership.transport, &agreement, board.clone(), listener)).transpose();
+    let door = door.map_err(|error| Error::Configuration(error.to_string()))?;
     let peers = agreement.peers(me);
     let options = Options {
         validator: me,
@@ -113,11 +121,14 @@ pub(super) async fn run(settings: Validator, warnings: Vec<String>) -> Result<()
     let (status, statuses) = watch::channel(None);
     let (chain, chains) = watch::channel(ChainState::default());
     let (checked, check) = watch::channel(None);
-    let driver = Driver { gadget, me, db: db.clone(), inbox, looks: taken, tick, status };
+    let driver = Driver { gadget, me, db: db.clone(), inbox, looks: taken, tick, board, status };
     parts.spawn(on_a_thread(driver, stop.clone()));
     let follower = Follower { endpoints, interval: agreement.interval, poll: settings.poll(), gadget: looks, state: chain };
     parts.spawn(named("chain", follower.run(stop.clone())));
     parts.spawn(named("network", network.run(stop.clone())));
+    if let Some(door) = door {
+        parts.spawn(named("certificates", door.run(stop.clone())));
+    }
     if let (Some(maintenance), Some(db)) = (maintenance, &db) {
         parts.spawn(maintain(maintenance, Arc::clone(db), persistence.flush_interval().min(persistence.prune_interval()), stop.clone()));
     }
@@ -134,7 +145,7 @@ pub(super) async fn run(settings: Validator, warnings: Vec<String>) -> Result<()
         let stop = stop.clone();
         parts.spawn(async move { ("doors", doors::serve(listener, views, stop).await) });
     }
-    tracing::info!(event = "validating", listen = %settings.listen, metrics = ?settings.metrics_listen, observer, "validating");
+    tracing::info!(event = "validating", listen = %settings.listen, certificates = ?settings.certificates_listen, metrics = ?settings.metrics_listen, observer, "validating");
 
     let outcome = tokio::select! {
         _ = terminate.recv() => None,
