@@ -6,6 +6,7 @@
 
 mod endpoints;
 mod host;
+mod landing;
 mod logs;
 mod preflight;
 mod profile;
