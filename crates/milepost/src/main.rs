@@ -14,6 +14,7 @@ mod logs;
 mod operate;
 mod output;
 mod send;
+mod verify;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -26,7 +27,7 @@ use output::Output;
 
 /// A command line that cannot be read. Not clap's 2, which `reconcile` gives another meaning.
 const USAGE: u8 = 64;
-/// `why` and `reconcile` could not look: no verdict, and none of their own exit codes.
+/// `why`, `reconcile` and `verify` could not look: no verdict, and none of their own exit codes.
 const CANNOT_LOOK: u8 = 69;
 
 fn main() -> ExitCode {
@@ -73,6 +74,7 @@ async fn run(cli: Cli) -> ExitCode {
             done(with(warned(loaded()), show).await)
         }
         Command::Keys(command) => done(keys::command::run(command, || warned(loaded()), output).await),
+        Command::Verify(args) => return verify::run(&args, output).await,
         Command::CheckDemo { report } => Ok(check::check(&report).await.exit_code()),
     };
     outcome.unwrap_or_else(|message| failed(&message))

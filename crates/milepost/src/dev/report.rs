@@ -23,8 +23,14 @@ pub(super) async fn write(stage: &Stage, played: &Played) -> Result<PathBuf, Err
     for claim in books["claims"].as_array().into_iter().flatten() {
         let name = claim["claim"].as_str().unwrap_or_default().to_owned();
         let receipt = format!("receipt-{name}.bin");
-        let bytes = fetch_bytes(stage, &format!("/v1/proofs/{name}")).await?;
-        std::fs::write(stage.out.join(&receipt), bytes).map_err(|source| Error::Io { what: "write a receipt".to_owned(), source })?;
+        keep(stage, &receipt, &fetch_bytes(stage, &format!("/v1/proofs/{name}/receipt")).await?)?;
+        // For anybody, and for whom the depositor lets see what was said: `milepost verify`.
+        keep(stage, &format!("{name}.bundle"), &fetch_page(stage, &format!("/v1/proofs/{name}"), None).await?)?;
+        let opened = format!("{name}-opened.bundle");
+        keep(stage, &opened, &fetch_bytes(stage, &format!("/v1/proofs/{name}?salt=include")).await?)?;
+        let owner_only = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        let kept = std::fs::set_permissions(stage.out.join(&opened), owner_only);
+        kept.map_err(|source| Error::Io { what: format!("keep {opened} from others"), source })?;
         let (tx, gas) =
             landing(stage, claim["first_seq"].as_u64().unwrap_or_default(), claim["count"].as_u64().unwrap_or_default()).await?;
         claims.push(json!({
@@ -77,11 +83,19 @@ pub(super) async fn fetch(stage: &Stage, page: &str) -> Result<Value, Error> {
     serde_json::from_slice(&bytes).map_err(|error| Error::Answer { page: page.to_owned(), found: error.to_string() })
 }
 
+fn keep(stage: &Stage, name: &str, bytes: &[u8]) -> Result<(), Error> {
+    std::fs::write(stage.out.join(name), bytes).map_err(|source| Error::Io { what: format!("write {name}"), source })
+}
+
 async fn fetch_bytes(stage: &Stage, page: &str) -> Result<Vec<u8>, Error> {
+    fetch_page(stage, page, stage.session.access_token()).await
+}
+
+async fn fetch_page(stage: &Stage, page: &str, token: Option<&str>) -> Result<Vec<u8>, Error> {
     let wrong = |found: String| Error::Answer { page: page.to_owned(), found };
     let url = stage.node.as_ref().map(|node| node.url.clone()).ok_or_else(|| wrong("nothing: the host is not running".to_owned()))?;
     let mut request = reqwest::Client::new().get(format!("{url}{page}"));
-    if let Some(token) = stage.session.access_token() {
+    if let Some(token) = token {
         request = request.bearer_auth(token);
     }
     let answer = request.send().await.map_err(|error| wrong(error.to_string()))?;
