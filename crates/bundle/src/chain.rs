@@ -6,7 +6,7 @@ use milepost_statement::{Address, ChainId, Digest, Statement, TokenCount};
 
 use crate::error::Class;
 use crate::format::Bundle;
-use crate::landing::Header;
+use crate::landing::{Header, Submission};
 use crate::transcript::genesis;
 
 /// What a chain says of a claim.
@@ -33,6 +33,8 @@ pub struct Job {
     pub model_digest: Digest,
     /// The commitment of the terms.
     pub salt_commitment: Digest,
+    /// Who countersigns running totals, if the terms name somebody.
+    pub voucher_signer: Option<Address>,
     /// Tokens claimed in all.
     pub tokens_used: TokenCount,
     /// Head after the last claim.
@@ -154,22 +156,22 @@ fn show(hash: Option<&Digest>) -> String {
 /// One question to the chain's facts: its name, and what was found.
 pub(crate) type Answer = (&'static str, Result<String, Error>);
 
-/// Holds a bundle against what a chain says. `transaction` is the hash of the bundle's, where it has one.
-pub(crate) fn compare(bundle: &Bundle, kind: u8, header: Option<&Header>, transaction: Option<Digest>, facts: &Facts) -> Vec<Answer> {
+/// Holds a bundle against what a chain says. `submission` is the bundle's transaction, where it has one.
+pub(crate) fn compare(bundle: &Bundle, kind: u8, header: Option<&Header>, submission: Option<&Submission>, facts: &Facts) -> Vec<Answer> {
     let statement = &bundle.statement;
     if facts.chain_id != statement.chain_id {
         return vec![("chain", Err(Error::ChainId { expected: statement.chain_id.0, found: facts.chain_id.0 }))];
     }
     let Some(job) = &facts.job else { return vec![("job on chain", Err(Error::NoJob(statement.job_id.0)))] };
     vec![
-        ("terms on chain", terms(bundle, job)),
+        ("terms on chain", terms(bundle, submission, job)),
         ("block on chain", block(header, facts)),
-        ("event on chain", event(statement, kind, header, transaction, facts)),
+        ("event on chain", event(statement, kind, header, submission.map(|it| it.hash), facts)),
         ("tokensUsed on chain", used(statement, job)),
     ]
 }
 
-fn terms(bundle: &Bundle, job: &Job) -> Result<String, Error> {
+fn terms(bundle: &Bundle, submission: Option<&Submission>, job: &Job) -> Result<String, Error> {
     let statement = &bundle.statement;
     let same = |what, expected: &dyn std::fmt::Display, found: &dyn std::fmt::Display| {
         let (expected, found) = (expected.to_string(), found.to_string());
@@ -178,6 +180,10 @@ fn terms(bundle: &Bundle, job: &Job) -> Result<String, Error> {
     same("host", &statement.host, &job.host)?;
     same("model digest", &statement.model_digest, &job.model_digest)?;
     same("salt commitment", &bundle.salt_commitment, &job.salt_commitment)?;
+    // Terms that name nobody take no vouchers, and one that is shown all the same says nothing.
+    if let (Some(voucher), Some(signer)) = (submission.and_then(|it| it.voucher), job.voucher_signer) {
+        same("voucher signer", &voucher.signer, &signer)?;
+    }
     if statement.first_seq.0 == 0 {
         // Job and commitment are the chain's by now: so is what follows from them.
         let found = genesis(bundle);

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::chain::{self, Facts, Reader};
 use crate::error::{Class, Error, Field};
 use crate::format::Bundle;
-use crate::landing::{self, Header};
+use crate::landing::Header;
 use crate::transcript;
 
 /// The only chain for which a mock proof may be accepted.
@@ -174,8 +174,10 @@ pub async fn check_on_chain(bundle: &Bundle, options: &Options, reader: &impl Re
 }
 
 fn compare(bundle: &Bundle, header: Option<&Header>, facts: &Facts, report: &mut Report) {
-    let transaction = bundle.landing.as_ref().map(landing::Landing::hash);
-    for (name, found) in chain::compare(bundle, bundle.kind().code(), header, transaction, facts) {
+    let kind = bundle.kind();
+    // A transaction that cannot be read was refused above.
+    let submission = bundle.landing.as_ref().and_then(|landing| landing.check_transaction(&bundle.statement, kind).ok());
+    for (name, found) in chain::compare(bundle, kind.code(), header, submission.as_ref(), facts) {
         report.answer(name, found);
     }
 }
@@ -268,13 +270,23 @@ fn opening(bundle: &Bundle, options: &Options, report: &mut Report) {
 
 fn landing_lines(bundle: &Bundle, kind: ProofKind, report: &mut Report) {
     let Some(landing) = &bundle.landing else {
-        for name in ["transaction", "block", "event"] {
+        for name in ["transaction", "voucher", "block", "event"] {
             report.not_checked(name, "the bundle was made before the claim landed");
         }
         return;
     };
     let submission = landing.check_transaction(&bundle.statement, kind);
+    let voucher = submission.as_ref().map(|it| it.voucher).map_err(|_| ());
     report.answer("transaction", submission.map(|it| format!("{} submits exactly this claim, signed by {}", it.hash, it.signer)));
+    match voucher {
+        Err(()) => report.not_checked("voucher", "needs the transaction"),
+        Ok(None) => report.not_checked("voucher", "the transaction shows none"),
+        Ok(Some(it)) => {
+            let words =
+                format!("{} countersigned {} tokens of the job in all; the claim ends at {}", it.signer, it.tokens, bundle.statement.end());
+            report.answer("voucher", Ok::<_, Error>(words));
+        }
+    }
     let Some(inclusion) = &landing.inclusion else {
         for name in ["block", "event"] {
             report.not_checked(name, "the bundle was made before the claim landed");

@@ -5,7 +5,7 @@
 //! stands in it. What cannot: that the block is part of the chain (ask an endpoint, or a finality certificate), and that this
 //! transaction, not another of the same content, left that receipt.
 
-use milepost_statement::{Address, Digest, ProofKind, Statement, decode_proof, keccak256, recover};
+use milepost_statement::{Address, Digest, Domain, ProofKind, Statement, TokenCount, Voucher, decode_proof, keccak256, recover};
 
 use crate::rlp::{self, Item};
 use crate::trie;
@@ -64,6 +64,9 @@ pub enum Error {
         /// The transaction's.
         found: Address,
     },
+    /// Its voucher is none.
+    #[error("the transaction's voucher is malformed, or its signature names no signer")]
+    Voucher,
     /// It submits something else.
     #[error("the transaction does not submit this claim: {0}")]
     Submits(&'static str),
@@ -96,6 +99,17 @@ pub struct Submission {
     pub signer: Address,
     /// The kind of proof it names.
     pub kind: ProofKind,
+    /// The voucher that it shows to the contract.
+    pub voucher: Option<Countersigned>,
+}
+
+/// A running total that a client countersigned: it says that it received as many tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Countersigned {
+    /// Tokens of the job in all.
+    pub tokens: TokenCount,
+    /// By whom. That it is the job's voucher signer, the terms on the chain tell.
+    pub signer: Address,
 }
 
 /// What a header says.
@@ -169,14 +183,15 @@ impl Landing {
             return Err(Error::Recipient { expected: statement.marketplace, found: to });
         }
         let proof = submitted(data, statement)?;
-        let (found, journal, _, _) = decode_proof(proof).map_err(|_| Error::Submits("its proof bytes are none"))?;
+        let (found, journal, _, voucher) = decode_proof(proof).map_err(|_| Error::Submits("its proof bytes are none"))?;
         if found != kind {
             return Err(Error::Submits("its proof is of another kind"));
         }
         if journal != statement.journal() {
             return Err(Error::Submits("its journal is another"));
         }
-        Ok(Submission { hash: self.hash(), signer, kind })
+        let voucher = if voucher.is_empty() { None } else { Some(countersigned(&voucher, statement)?) };
+        Ok(Submission { hash: self.hash(), signer, kind, voucher })
     }
 }
 
@@ -284,6 +299,19 @@ fn batch(bytes: &[u8]) -> Option<Vec<(u64, u64, &[u8])>> {
     let count = number(array, 0).filter(|count| *count <= MAX_BATCH)?;
     let items = array.get(32..)?;
     (0..usize::try_from(count).ok()?).map(|at| claim(items.get(index(items, 32 * at)?..)?)).collect()
+}
+
+/// `abi.encode(uint256 tokens, bytes signature)`.
+fn countersigned(bytes: &[u8], statement: &Statement) -> Result<Countersigned, Error> {
+    let read = || {
+        let (tokens, length) = (number(bytes, 0)?, index(bytes, 64)?);
+        (number(bytes, 32)? == 64).then_some(())?;
+        Some((TokenCount(tokens), bytes.get(96..96_usize.checked_add(length)?)?))
+    };
+    let (tokens, signature) = read().ok_or(Error::Voucher)?;
+    let domain = Domain { chain_id: statement.chain_id, marketplace: statement.marketplace };
+    let digest = Voucher { job_id: statement.job_id, tokens }.digest(&domain);
+    recover(&digest, signature).map(|signer| Countersigned { tokens, signer }).map_err(|_| Error::Voucher)
 }
 
 fn number(bytes: &[u8], at: usize) -> Option<u64> {

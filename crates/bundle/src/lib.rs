@@ -34,5 +34,5 @@ pub use format::{
     BUNDLE_TAG, Bundle, Certificate, Checkpoint, Error as FormatError, MAX_BUNDLE_BYTES, MAX_CERTIFICATE_BYTES, MAX_CHECKPOINTS,
     MAX_INCLUSION_BYTES, MAX_TRANSACTION_BYTES, MAX_TURNS, OpenTurn, Opening,
 };
-pub use landing::{Error as LandingError, Header, Inclusion, Landing, Submission};
+pub use landing::{Countersigned, Error as LandingError, Header, Inclusion, Landing, Submission};
 pub use words::{NOT_PROVEN, PROVEN};

@@ -31,8 +31,20 @@ fn held(report: &Report) -> Vec<&str> {
 fn a_whole_bundle_answers_every_question() {
     let report = after(|_| {});
     assert_eq!(report.error(), None);
-    let names =
-        ["program", "proof", "about", "checkpoints", "token ids", "settings of turns", "salt", "turns", "transaction", "block", "event"];
+    let names = [
+        "program",
+        "proof",
+        "about",
+        "checkpoints",
+        "token ids",
+        "settings of turns",
+        "salt",
+        "turns",
+        "transaction",
+        "voucher",
+        "block",
+        "event",
+    ];
     assert_eq!(held(&report), names);
     assert!(!report.proven, "a mock proof proves nothing, whoever accepts it");
 }

@@ -1,7 +1,8 @@
 //! The transaction, the block and the event; and the same claim as a chain has it.
 
 use milepost_bundle::{
-    Bundle, ChainError, Class, Error, Event, Facts, Header, Job, LandingError, Options, Reader, Report, Verdict, check, check_on_chain, rpc,
+    Bundle, ChainError, Class, Countersigned, Error, Event, Facts, Header, Job, LandingError, Options, Reader, Report, Verdict, check,
+    check_on_chain, rpc,
 };
 use milepost_statement::{Address, ChainId, Digest, JobId, ProofKind, Statement, TokenCount, keccak256};
 use serde_json::json;
@@ -31,6 +32,25 @@ fn a_transaction_alone_or_in_a_batch_submits_exactly_this_claim() {
         let found = landing.check_transaction(&statement, ProofKind::Mock).expect("it does");
         assert_eq!((found.signer, found.hash), (host().address(), keccak256(&landing.transaction)));
     }
+}
+
+#[test]
+fn a_voucher_in_the_transaction_says_who_countersigned_how_many_tokens() {
+    let (statement, _) = claim();
+    let countersigned = |input: &[u8]| {
+        Landed::with(&statement, ProofKind::Mock, input, 1).landing().check_transaction(&statement, ProofKind::Mock).map(|it| it.voucher)
+    };
+    let expected = Countersigned { tokens: TokenCount(8), signer: sample::client().address() };
+    assert_eq!(countersigned(&call(&statement, ProofKind::Mock)), Ok(Some(expected)));
+    assert_eq!(countersigned(&batch_call(&statement, ProofKind::Mock)), Ok(None));
+    // Another total was signed by somebody else, as far as the signature tells.
+    let mut raised = call(&statement, ProofKind::Mock);
+    let signature = sample::voucher(&statement, 8);
+    let at = raised.windows(signature.len()).position(|bytes| bytes == signature).expect("the voucher");
+    raised[at + 31] = 9;
+    assert_ne!(countersigned(&raised).expect("a signature is somebody's").expect("a voucher").signer, expected.signer);
+    raised[at + 63] = 65;
+    assert_eq!(countersigned(&raised), Err(LandingError::Voucher));
 }
 
 #[test]
@@ -164,6 +184,7 @@ fn facts() -> Facts {
             host: statement.host,
             model_digest: statement.model_digest,
             salt_commitment: sample::mock().salt_commitment,
+            voucher_signer: Some(sample::client().address()),
             tokens_used: statement.count,
             head: statement.head_after,
         }),
@@ -211,6 +232,7 @@ async fn each_difference_on_the_chain_has_its_own_name() {
         ((|it| job(it).host = Address([1; 20])) as fn(&mut Facts), "host"),
         (|it| job(it).model_digest = Digest([1; 32]), "model digest"),
         (|it| job(it).salt_commitment = Digest([1; 32]), "salt commitment"),
+        (|it| job(it).voucher_signer = Some(Address([1; 20])), "voucher signer"),
     ] {
         assert!(matches!(refused(change).await, ChainError::Terms { what: found, .. } if found == what));
     }

@@ -4,8 +4,8 @@
 
 use milepost_bundle::{Bundle, Checkpoint, Landing, OpenTurn, Opening, rlp, rpc, trie};
 use milepost_statement::{
-    Address, ChainId, Digest, JobId, ProofKind, Salt, Sampler, SigningKey, Statement, TokenCount, TokenId, TokenSeq, Turn, checkpoint_head,
-    encode_proof, genesis_head, keccak256, prompt_digest, request_digest, salt_commitment, turns_digest,
+    Address, ChainId, Digest, Domain, JobId, ProofKind, Salt, Sampler, SigningKey, Statement, TokenCount, TokenId, TokenSeq, Turn, Voucher,
+    checkpoint_head, encode_proof, genesis_head, keccak256, prompt_digest, request_digest, salt_commitment, turns_digest,
 };
 use serde_json::{Value, json};
 
@@ -13,6 +13,21 @@ pub const SALT: Salt = Salt([9; 32]);
 pub const MARKETPLACE: Address = Address([0xaa; 20]);
 pub const IDS: [TokenId; 10] = [100, 101, 102, 103, 104, 105, 106, 107, 108, 109];
 const COUNTS: [u64; 2] = [6, 4];
+
+/// The client's key.
+pub fn client() -> SigningKey {
+    SigningKey::from_bytes(&[1; 32]).expect("a key")
+}
+
+/// A running total, countersigned by the client, as it is shown to the contract.
+pub fn voucher(statement: &Statement, tokens: u64) -> Vec<u8> {
+    let domain = Domain { chain_id: statement.chain_id, marketplace: statement.marketplace };
+    let signature = client().sign(&Voucher { job_id: statement.job_id, tokens: TokenCount(tokens) }.digest(&domain));
+    let mut out = [word(tokens), word(64), word(65)].concat();
+    out.extend(signature);
+    out.resize(out.len().next_multiple_of(32), 0);
+    out
+}
 
 /// The host's key.
 pub fn host() -> SigningKey {
@@ -224,7 +239,11 @@ fn block(receipts_root: Digest) -> Value {
 /// `submitProofOfWork` of a claim.
 pub fn call(statement: &Statement, kind: ProofKind) -> Vec<u8> {
     let selector = keccak256(b"submitProofOfWork(uint256,uint256,bytes)").0;
-    [&selector[..4], &arguments(statement.job_id.0, statement.count.0, &encode_proof(kind, &statement.journal(), b"", b""))].concat()
+    [
+        &selector[..4],
+        &arguments(statement.job_id.0, statement.count.0, &encode_proof(kind, &statement.journal(), b"", &voucher(statement, 8))),
+    ]
+    .concat()
 }
 
 /// `submitProofsOfWork` of a claim behind one of another job.
