@@ -10,7 +10,7 @@ use alloy::sol_types::{SolCall as _, SolEvent as _};
 use milepost_bundle::{Event, Facts, Header, Job, Reader};
 use milepost_client::abi::{JobMarketplace, Status};
 use milepost_client::chain::{address, digest, eth_address, eth_hash, job_word};
-use milepost_statement::{ChainId, Statement, TokenCount};
+use milepost_statement::{Address, ChainId, Statement, TokenCount};
 
 /// How long one question may take.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -43,6 +43,7 @@ impl Endpoint {
             host: address(view.terms.host),
             model_digest: digest(view.terms.modelDigest),
             salt_commitment: digest(view.terms.saltCommitment),
+            voucher_signer: Some(address(view.terms.voucherSigner)).filter(|signer| *signer != Address::ZERO),
             tokens_used: TokenCount(view.tokensUsed),
             head: digest(view.head),
         }))

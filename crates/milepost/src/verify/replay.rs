@@ -223,7 +223,9 @@ async fn again(open: &OpenTurn, prompt: Vec<TokenId>, recorded: &[TokenId], engi
 
 fn open(model: &Path) -> Result<Arc<dyn Engine>, String> {
     if model.as_os_str() == SCRIPTED {
-        let engine = scripted::ScriptedEngine::new(scripted::Options::default()).map_err(|error| error.to_string())?;
+        // As the node runs it by default: answers have no end of their own.
+        let options = scripted::Options { answer_tokens: None, ..scripted::Options::default() };
+        let engine = scripted::ScriptedEngine::new(options).map_err(|error| error.to_string())?;
         return Ok(Arc::new(engine));
     }
     llama(model)
