@@ -2,6 +2,10 @@
 
 #[path = "../../bundle/tests/bundle/sample.rs"]
 mod sample;
+/// The program for strangers, which knows nothing of our crates.
+#[allow(dead_code, unreachable_pub)]
+#[path = "../../../examples/verify-bundle/src/main.rs"]
+mod stranger;
 
 use std::time::Instant;
 
@@ -251,4 +255,43 @@ async fn a_bundle_of_two_claims_is_refused() {
     let file = bundle().await.encode().unwrap();
     assert_eq!(Bundle::decode(&[&file[..], &file].concat()), Err(FormatError::TwoClaims));
     assert_eq!(Bundle::decode(&[&file[..], &file[BUNDLE_TAG.len()..]].concat()), Err(FormatError::TwoClaims));
+}
+
+#[tokio::test]
+async fn a_program_without_our_crates_comes_to_the_same_verdicts() {
+    let verdict = |bundle: &Bundle| stranger::verify(&bundle.encode().unwrap(), &IMAGE_ID.to_string());
+    let bundle = bundle().await;
+    let words = verdict(&bundle).unwrap();
+    assert!(
+        words.contains("N = 10: tokens 0 to 9 of job 7, chain 31337") && words.contains("are those that the host committed to"),
+        "{words}"
+    );
+    let mut public = bundle.clone();
+    public.opening = None;
+    assert!(verdict(&public).unwrap().contains("not opened here"));
+
+    let refusal = |change: fn(&mut Bundle)| {
+        let mut bundle = bundle.clone();
+        change(&mut bundle);
+        verdict(&bundle).unwrap_err()
+    };
+    let cases: [(fn(&mut Bundle), &str); 9] = [
+        (|it| ids(it)[7] ^= 1, "from 6 on are not those"),
+        (|it| ids(it).swap(1, 2), "from 0 on are not those"),
+        (|it| ids(it).truncate(9), "more or fewer"),
+        (|it| ids(it).push(1), "more or fewer"),
+        (|it| it.checkpoints[0].count = TokenCount(5), "do not add up"),
+        (|it| it.statement.job_id = JobId(8), "says something else"),
+        (|it| it.receipt = fake(&it.statement), "not a composite STARK"),
+        (|it| it.receipt = sample::mock().receipt, "a mock proof proves nothing"),
+        (|it| it.receipt[100_000] ^= 1, "the proof does not hold"),
+    ];
+    for (change, expected) in cases {
+        let refused = refusal(change);
+        assert!(refused.contains(expected), "{refused}, not {expected}");
+    }
+    let file = bundle.encode().unwrap();
+    assert!(stranger::verify(&file, &Digest([1; 32]).to_string()).unwrap_err().contains("the proof does not hold"));
+    assert_eq!(stranger::verify(&file[..file.len() - 1], &IMAGE_ID.to_string()).unwrap_err(), "the file is cut");
+    assert!(stranger::verify(&[&file[..], &file].concat(), &IMAGE_ID.to_string()).is_err());
 }

@@ -32,7 +32,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn verify(file: &[u8], image_id: &str) -> Result<String, Refusal> {
+/// What is proven by the bundle, in words, or why it is not believed.
+pub fn verify(file: &[u8], image_id: &str) -> Result<String, Refusal> {
     // With this set, fake receipts pass for proofs.
     if std::env::var_os("RISC0_DEV_MODE").is_some() {
         return Err("RISC0_DEV_MODE is set: unset it".into());
@@ -67,7 +68,8 @@ fn verify(file: &[u8], image_id: &str) -> Result<String, Refusal> {
         "What is proven: this host committed to exactly these N tokens, following on from the last claim.\n\
          N = {count}: tokens {first} to {} of job {}, chain {}, marketplace 0x{}, host 0x{}, model 0x{}, from head 0x{} to head 0x{}.\n\
          {opened}\n\
-         What is not proven: that the model produced them, or that the client received them.",
+         What is not proven: that the model produced them, or that the client received them. Vouchers, which the client countersigns, \
+         say the latter.",
         end - 1,
         number(3)?,
         number(1)?,
@@ -87,7 +89,7 @@ fn sections(file: &[u8]) -> Result<[Option<&[u8]>; 11], Refusal> {
     while let Some((number, behind)) = rest.split_first() {
         let number = usize::from(*number);
         let length = behind.get(..4).ok_or("the file is cut")?;
-        let length = u32::from_le_bytes(array(length)) as usize;
+        let length = usize::try_from(u32::from_le_bytes(array(length))).map_err(|_| "the file is cut")?;
         let payload = behind[4..].get(..length).ok_or("the file is cut")?;
         if number <= last || number >= found.len() || (number == 1 && length != 384) {
             return Err(format!("section {number} does not belong where it stands"));
@@ -115,6 +117,7 @@ fn receipt(file: &[u8]) -> Result<Receipt, Refusal> {
 fn transcript(sections: &[Option<&[u8]>; 11], before: &[u8], after: &[u8], first: u64, count: u64) -> Result<String, Refusal> {
     let checkpoints: Vec<&[u8]> = sections[3].ok_or("section 3 is missing")?.chunks(40).collect();
     let size = |checkpoint: &[u8]| u64::from_le_bytes(array(&checkpoint[..8]));
+    let bytes = |tokens: u64| usize::try_from(4 * tokens).map_err(|_| "this machine is too small");
     if checkpoints.iter().any(|it| it.len() != 40 || !(1..=65_536).contains(&size(it))) {
         return Err("a checkpoint is malformed".into());
     }
@@ -129,9 +132,8 @@ fn transcript(sections: &[Option<&[u8]>; 11], before: &[u8], after: &[u8], first
     }
     let (mut head, mut position) = (before.to_vec(), first);
     for (checkpoint, turns) in checkpoints.iter().zip(turns.chunks(32)) {
-        let (these, behind) = ids.split_at(4 * size(checkpoint) as usize);
-        let hashed =
-            [b"milepost:ckpt:v1", &head[..], &position.to_le_bytes(), &size(checkpoint).to_le_bytes(), turns, these].concat();
+        let (these, behind) = ids.split_at(bytes(size(checkpoint))?);
+        let hashed = [b"milepost:ckpt:v1", &head[..], &position.to_le_bytes(), &size(checkpoint).to_le_bytes(), turns, these].concat();
         head = Impl::hash_bytes(&hashed).as_bytes().to_vec();
         if head != checkpoint[8..] {
             return Err(format!("the token ids from {position} on are not those that the host committed to"));
