@@ -8,7 +8,7 @@ use milepost_test_support::bindings::JobMarketplace::JobMarketplaceEvents;
 use serde_json::{Value, json};
 
 use super::Error;
-use super::play::Played;
+use super::play::{self, Played};
 use super::stage::Stage;
 use crate::build_info::build_info;
 
@@ -45,6 +45,12 @@ pub(super) async fn write(stage: &Stage, played: &Played) -> Result<PathBuf, Err
             "gas": gas,
         }));
     }
+
+    let prompts: Vec<_> = (1..)
+        .zip(&stage.asked)
+        .map(|(number, prompt)| json!({ "request_id": play::request_id(number), "messages": [{ "role": "user", "content": prompt }] }))
+        .collect();
+    keep(stage, "prompts.json", Value::Array(prompts).to_string().as_bytes())?;
 
     let build = build_info();
     let record = stage.session.capture();

@@ -34,6 +34,8 @@ pub(super) struct Stage {
     pub(super) model: ModelFile,
     pub(super) tour: bool,
     pub(super) out: PathBuf,
+    /// Prompts, in the order in which they were sent.
+    pub(super) asked: Vec<&'static str>,
 }
 
 /// The model of a demo.
@@ -94,7 +96,7 @@ impl Stage {
         let mut session = Session::open(wallet, request).await?;
         session.authenticate(Some(&url)).await?;
         show.done(&format!("job {} is funded, its depositor holds a session", session.job_id()));
-        Ok(Self { chain, contracts, node: Some(node), session, model, tour: args.tour, out })
+        Ok(Self { chain, contracts, node: Some(node), session, model, tour: args.tour, out, asked: Vec::new() })
     }
 
     /// Price of a token in 10⁻⁶ USDC.
