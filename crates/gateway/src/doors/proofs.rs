@@ -174,7 +174,7 @@ async fn inclusion(host: &Host, claim: &Claim, hash: Digest, block: BlockRef, is
         Ok(found) => found,
         Err(error) => {
             // The bundle says less then, and its check says so.
-            tracing::warn!(event = "inclusion_unknown", claim = %claim.id, code = error.code, %error, "a bundle is served without its block");
+            tracing::debug!(event = "inclusion_unknown", claim = %claim.id, code = error.code, %error, "a bundle is served without its block");
             None
         }
     };

@@ -31,7 +31,7 @@ impl Jobs for ChainJobs {
             match milepost_bundle::rpc::inclusion(&header, &receipts, transaction, &claim) {
                 Ok(inclusion) => Ok(Some(inclusion)),
                 Err(error) => {
-                    tracing::warn!(event = "inclusion_not_shown", %transaction, block = %block.hash, %error, "a claim's block shows nothing");
+                    tracing::debug!(event = "inclusion_not_shown", %transaction, block = %block.hash, %error, "a claim's block shows nothing");
                     Ok(None)
                 }
             }
