@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use futures::future::BoxFuture;
+use milepost_bundle::Inclusion;
 use milepost_inference::Engine;
-use milepost_ledger::{JobId, Terms, UnixSeconds};
+use milepost_ledger::{BlockRef, Digest, JobId, Statement, Terms, UnixSeconds};
 use milepost_ledger_db::LedgerDb;
 use milepost_statement::SigningKey;
 use serde::{Deserialize, Serialize};
@@ -40,6 +41,13 @@ pub struct JobsError {
 pub trait Jobs: Send + Sync + 'static {
     /// The terms of a job of this host that is active; `None` where there is no such job.
     fn terms(&self, job: JobId) -> BoxFuture<'_, Result<Option<Terms>, JobsError>>;
+
+    /// The event of a claim that landed by this transaction in this block, with what shows that it belongs there; `None` where the
+    /// chain does not show it. What is answered was checked.
+    fn inclusion(&self, transaction: Digest, block: BlockRef, claim: Statement) -> BoxFuture<'_, Result<Option<Inclusion>, JobsError>> {
+        let _ = (transaction, block, claim);
+        Box::pin(std::future::ready(Ok(None)))
+    }
 }
 
 /// One condition of being able to earn.

@@ -34,6 +34,9 @@ const TOKEN_EPOCH: &str = "gateway/token-epoch";
 /// Chain id of local development chains, whose money is worth nothing.
 const DEV_CHAIN: u64 = 31_337;
 
+/// Claims about which the chain is asked at a time, for bundles: each is three questions, and anybody may ask for them.
+const MAX_INCLUSIONS: usize = 2;
+
 /// How often an id may turn out to be answered between looking and starting. Twice would already need two finished turns.
 const MAX_SUPERSEDED: usize = 4;
 
@@ -63,6 +66,7 @@ pub struct Host {
     pub(crate) load: Arc<ProverLoad>,
     pub(crate) kept: Mutex<Kept>,
     pub(crate) sockets: Arc<Semaphore>,
+    pub(crate) inclusions: Semaphore,
     pub(crate) draining: watch::Sender<bool>,
     failed: watch::Sender<Option<String>>,
     pub(crate) turns: TaskTracker,
@@ -112,6 +116,7 @@ impl Host {
             load: Arc::new(ProverLoad::new(config.shared_claim())),
             kept: Mutex::default(),
             sockets: Arc::new(Semaphore::new(config.max_sockets)),
+            inclusions: Semaphore::new(MAX_INCLUSIONS),
             draining: watch::channel(false).0,
             failed: watch::channel(None).0,
             turns: TaskTracker::new(),

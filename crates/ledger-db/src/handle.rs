@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread;
 
 use milepost_ledger::{
-    AccountId, AccountRecord, CheckpointRecord, Claim, ClaimId, Event, JobId, Ledger, TokenId, TokenSeq, TurnRecord, Tx,
+    AccountId, AccountRecord, CheckpointRecord, Claim, ClaimId, Event, JobId, Ledger, TokenId, TokenSeq, TurnRecord, Tx, TxId,
 };
 use milepost_store::{MAX_KEY_BYTES, MAX_VALUE_BYTES, Memory, Stats, Storage, frame};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -256,6 +256,11 @@ impl LedgerDb {
     /// All transactions, resolved ones too, by key and nonce.
     pub fn txs(&self) -> Result<Vec<Tx>, Error> {
         self.rows.txs()
+    }
+
+    /// A transaction, resolved ones too.
+    pub fn tx(&self, id: TxId) -> Result<Option<Tx>, Error> {
+        self.rows.tx(id)
     }
 
     /// The receipt stored for a claim.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 #[cfg(feature = "host")]
-use milepost_statement::Address;
+use milepost_statement::{Address, Digest};
 
 use crate::build_info::version_line;
 #[cfg(feature = "validator")]
@@ -88,6 +88,10 @@ pub(crate) enum Command {
     /// Keys: encrypted keystores, and which keys may claim for the host.
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// Whether a proof bundle holds, without model, chain or host. Exit code: 0 it holds, 1 the proof is false, 2 the statement differs,
+    /// 3 the chain differs, 4 unreadable, 5 fake or mock, 6 running it again gave other tokens; 69 could not look.
+    #[cfg(feature = "host")]
+    Verify(Box<VerifyArgs>),
     /// Recompute a demo's report from the client's capture, the chain and the receipts.
     #[cfg(feature = "host")]
     #[command(hide = true)]
@@ -118,6 +122,46 @@ impl Command {
             _ => false,
         }
     }
+}
+
+#[cfg(feature = "host")]
+#[derive(Args)]
+pub(crate) struct VerifyArgs {
+    /// The bundle, as `GET /v1/proofs/{claim}` serves it.
+    pub(crate) file: PathBuf,
+    /// Hold it against the chain, too: JSON-RPC endpoint.
+    #[arg(long, value_name = "URL")]
+    pub(crate) rpc: Option<String>,
+    /// The program whose proofs are believed; by default the guest that this program was built with.
+    #[arg(long)]
+    pub(crate) image_id: Option<Digest>,
+    /// Accept a mock proof for chain 31337, which proves nothing: for tours and tests.
+    #[arg(long)]
+    pub(crate) accept_mock: bool,
+    /// Refuse a claim about another chain id.
+    #[arg(long, value_name = "ID")]
+    pub(crate) expect_chain: Option<u64>,
+    /// Refuse a claim about another marketplace.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) expect_marketplace: Option<Address>,
+    /// Refuse a claim about another job.
+    #[arg(long, value_name = "JOB")]
+    pub(crate) expect_job: Option<u64>,
+    /// Refuse a claim about another host.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) expect_host: Option<Address>,
+    /// Refuse a claim about another model file (SHA-256).
+    #[arg(long, value_name = "DIGEST")]
+    pub(crate) expect_model: Option<Digest>,
+    /// File with the job's salt: 64 hexadecimal digits, or the client's session file or capture.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) salt_file: Option<PathBuf>,
+    /// Run the turns again: JSON list of `{request_id, messages | text | ids}` with the prompts as they were sent.
+    #[arg(long, value_name = "PROMPTS", requires = "model")]
+    pub(crate) replay: Option<PathBuf>,
+    /// The model file for --replay; `scripted` for the scripted engine of tours.
+    #[arg(long, value_name = "FILE", requires = "replay")]
+    pub(crate) model: Option<PathBuf>,
 }
 
 #[cfg(feature = "host")]

@@ -27,6 +27,8 @@ mod output;
 mod send;
 #[cfg(feature = "validator")]
 mod validator;
+#[cfg(feature = "host")]
+mod verify;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -41,7 +43,7 @@ use output::Output;
 
 /// A command line that cannot be read. Not clap's 2, which `reconcile` gives another meaning.
 const USAGE: u8 = 64;
-/// `why` and `reconcile` could not look: no verdict, and none of their own exit codes.
+/// `why`, `reconcile` and `verify` could not look: no verdict, and none of their own exit codes.
 #[cfg(feature = "host")]
 const CANNOT_LOOK: u8 = 69;
 
@@ -109,6 +111,8 @@ async fn run(cli: Cli) -> ExitCode {
         Command::Evidence(command) => return validator::evidence::run(loaded(), &command, output),
         #[cfg(feature = "validator")]
         Command::Db(args) => return validator::db::run(loaded(), &args, output),
+        #[cfg(feature = "host")]
+        Command::Verify(args) => return verify::run(&args, output).await,
         #[cfg(feature = "host")]
         Command::CheckDemo { report } => Ok(check::check(&report).await.exit_code()),
     };

@@ -1,13 +1,13 @@
-//! What anybody may know: models, health, version, positions, checkpoints, proofs. None of it tells what was said: heads are
-//! salted, ids are not shown.
+//! What anybody may know: models, health, version, positions, checkpoints. None of it tells what was said: heads are blinded by the
+//! digests of the turns, which only the depositor's session is shown.
 
 use std::collections::HashMap;
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use milepost_ledger::{AccountId, ClaimId, JobId};
+use milepost_ledger::{AccountId, CheckpointRecord, JobId};
 use serde_json::{Value, json};
 
 use super::{Failure, Shared};
@@ -123,13 +123,14 @@ fn show_job(host: &Host, job: &str) -> Result<Value, Error> {
 
 pub(crate) async fn checkpoints(
     State(host): Shared,
+    headers: HeaderMap,
     Path(job): Path<String>,
     Query(query): Query<HashMap<String, String>>,
 ) -> Result<Json<Value>, Failure> {
-    show_checkpoints(&host, &job, &query).map(Json).map_err(Failure::native)
+    show_checkpoints(&host, &headers, &job, &query).map(Json).map_err(Failure::native)
 }
 
-fn show_checkpoints(host: &Host, job: &str, query: &HashMap<String, String>) -> Result<Value, Error> {
+fn show_checkpoints(host: &Host, headers: &HeaderMap, job: &str, query: &HashMap<String, String>) -> Result<Value, Error> {
     let number = |name: &str, default: u64| match query.get(name) {
         None => Ok(default),
         Some(text) => text.parse().map_err(|_| Error::BadField {
@@ -143,7 +144,16 @@ fn show_checkpoints(host: &Host, job: &str, query: &HashMap<String, String>) -> 
     let record = host.account(id)?;
     let from = number("from", 0)?;
     let limit = usize::try_from(number("limit", MAX_PAGE as u64)?).unwrap_or(MAX_PAGE).clamp(1, MAX_PAGE);
-    let seals: Vec<_> = host.db.checkpoints(id, from, limit)?.iter().map(Seal::from).collect();
+    let opened = host.opens_to(headers, job)?;
+    let show = |record: &CheckpointRecord| {
+        let mut seal = json!(Seal::from(record));
+        // With it, public heads could be searched for short answers (docs/decisions/0001).
+        if !opened && let Some(fields) = seal.as_object_mut() {
+            fields.remove("turns_digest");
+        }
+        seal
+    };
+    let seals: Vec<_> = host.db.checkpoints(id, from, limit)?.iter().map(show).collect();
     let next = from + seals.len() as u64;
     Ok(json!({
         "job_id": job.to_string(),
@@ -154,20 +164,6 @@ fn show_checkpoints(host: &Host, job: &str, query: &HashMap<String, String>) -> 
         "checkpoints": seals,
         "next": (next < record.checkpoints).then_some(next),
     }))
-}
-
-/// The receipt of a claim's proof, as the prover made it.
-pub(crate) async fn proof(State(host): Shared, Path(claim): Path<String>) -> Result<Response, Failure> {
-    let found = (|| {
-        let id: ClaimId = claim.parse().map_err(|reason: &str| Error::BadField {
-            field: "claim".into(),
-            found: format!("{:?}", claim.chars().take(80).collect::<String>()),
-            expected: reason.to_owned(),
-        })?;
-        host.db.receipt(id)?.ok_or_else(|| Error::NotFound { what: format!("proof of claim {id}") })
-    })();
-    let bytes = found.map_err(Failure::native)?;
-    Ok(([(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response())
 }
 
 /// Letters of a content id of version 1 in base 32: `b`, and 36 bytes.

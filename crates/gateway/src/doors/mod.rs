@@ -4,6 +4,7 @@ mod info;
 mod native;
 mod openai;
 mod openapi;
+mod proofs;
 mod session;
 pub(crate) mod shape;
 mod ws;
@@ -16,9 +17,11 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use milepost_ledger::JobId;
 use serde_json::Value;
 use tower_http::cors::CorsLayer;
 
+use crate::config::AuthMode;
 use crate::error::Error;
 use crate::fields::{self, Object};
 use crate::host::Host;
@@ -46,7 +49,8 @@ pub fn router(host: Arc<Host>) -> Router {
         .route("/v1/jobs/{job}", get(info::job))
         .route("/v1/jobs/{job}/checkpoints", get(info::checkpoints))
         .route("/v1/checkpoints/{session}", get(info::checkpoints))
-        .route("/v1/proofs/{claim}", get(info::proof))
+        .route("/v1/proofs/{claim}", get(proofs::bundle))
+        .route("/v1/proofs/{claim}/receipt", get(proofs::receipt))
         .route("/ipfs/{id}", get(info::content))
         .route("/v1/version", get(info::version))
         .route("/v1/health", get(info::health))
@@ -172,6 +176,18 @@ pub(crate) fn mark(headers: &mut HeaderMap, request_id: &str, replayed: bool) {
     }
     if replayed {
         headers.insert("idempotent-replayed", HeaderValue::from_static("true"));
+    }
+}
+
+impl Host {
+    /// Whether what was said in a job may be shown to whoever sends these headers: to its depositor's session, and on hosts that
+    /// anybody may use, to anybody. Naming a job is not enough.
+    pub(crate) fn opens_to(&self, headers: &HeaderMap, job: JobId) -> Result<bool, Error> {
+        let grant = match bearer(headers) {
+            Some(token) => self.keys.grant(&token, self.now())?,
+            None => None,
+        };
+        Ok(self.auth == AuthMode::Open || grant.is_some_and(|grant| grant.job == job))
     }
 }
 

@@ -195,13 +195,17 @@ mod paths {
     #[utoipa::path(get, path = "/v1/checkpoints/{session}", params(("session" = String, Path)), responses((status = 200, body = Object), (status = 404, body = NativeError)))]
     fn session_checkpoints() {}
 
-    /// The receipt of a claim's proof.
-    #[utoipa::path(get, path = "/v1/proofs/{claim}", params(("claim" = String, Path, description = "job-first-plan, as in 163-200-0")), responses((status = 200, content_type = "application/octet-stream"), (status = 404, body = NativeError)))]
+    /// A claim's proof bundle: to anybody what is public, to the session of the job's depositor also token ids and turns.
+    #[utoipa::path(get, path = "/v1/proofs/{claim}", params(("claim" = String, Path, description = "job-first-plan, as in 163-200-0"), ("salt" = Option<String>, Query, description = "include: the salt too, for the depositor's session")), responses((status = 200, content_type = "application/octet-stream"), (status = 401, body = NativeError), (status = 404, body = NativeError)))]
     fn proof() {}
 
     /// What a claim names by content id.
     #[utoipa::path(get, path = "/ipfs/{id}", params(("id" = String, Path, description = "a content id, bafkrei…")), responses((status = 200, content_type = "application/vnd.ipld.raw"), (status = 404, body = NativeError)))]
     fn content() {}
+
+    /// The receipt of a claim's proof alone.
+    #[utoipa::path(get, path = "/v1/proofs/{claim}/receipt", params(("claim" = String, Path, description = "job-first-plan, as in 163-200-0")), responses((status = 200, content_type = "application/octet-stream"), (status = 404, body = NativeError)))]
+    fn receipt() {}
 
     /// Live.
     #[utoipa::path(get, path = "/health", responses((status = 200, body = Object), (status = 503, body = Object)))]
@@ -229,7 +233,7 @@ mod paths {
     info(title = "Milepost", description = "Paid, provable LLM inference: every token metered, sealed and claimed once."),
     paths(
         paths::inference, paths::chat, paths::completions, paths::ws, paths::models, paths::challenge, paths::open, paths::voucher,
-        paths::close, paths::auth, paths::job, paths::checkpoints, paths::session_checkpoints, paths::proof, paths::content, paths::health, paths::health_v1,
+        paths::close, paths::auth, paths::job, paths::checkpoints, paths::session_checkpoints, paths::proof, paths::receipt, paths::content, paths::health, paths::health_v1,
         paths::ready, paths::version, paths::metrics
     ),
     components(schemas(Seal, Receipt)),

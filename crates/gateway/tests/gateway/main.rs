@@ -9,5 +9,6 @@ mod limits;
 mod node;
 mod ownership;
 mod panics;
+mod proofs;
 mod session;
 mod socket;

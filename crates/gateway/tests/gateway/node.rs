@@ -8,12 +8,13 @@ use std::sync::{Arc, Mutex, Once};
 use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
+use milepost_bundle::Inclusion;
 use milepost_gateway::{AuthMode, BuildInfo, Check, Clock, Deps, GatewayConfig, Host, Jobs, JobsError, Readiness, ServeError, bind, serve};
 use milepost_inference::Engine;
 use milepost_inference::scripted::{Options, ScriptedEngine, digest};
 use milepost_ledger::{
-    AccountId, AccountRecord, Address, ChainId, Digest, JobId, Salt, Terms, TokenAmount, TokenCount, TokenId, TokenSeq, UnixSeconds,
-    VoucherTerms,
+    AccountId, AccountRecord, Address, BlockRef, ChainId, Digest, JobId, Salt, Statement, Terms, TokenAmount, TokenCount, TokenId,
+    TokenSeq, UnixSeconds, VoucherTerms,
 };
 use milepost_ledger_db::LedgerDb;
 use milepost_statement::{Domain, SessionOpen, SigningKey, Voucher, salt_commitment};
@@ -84,11 +85,22 @@ pub(crate) fn vouched(allowance: u64) -> Terms {
 pub(crate) struct TestJobs {
     jobs: Mutex<HashMap<u64, Terms>>,
     refuses: Mutex<Option<JobsError>>,
+    includes: Mutex<Option<Inclusion>>,
+    asked_for_inclusions: AtomicU64,
 }
 
 impl TestJobs {
     pub(crate) fn refuse(&self, refusal: Option<JobsError>) {
         *self.refuses.lock().expect("unpoisoned") = refusal;
+    }
+
+    /// What the chain shows of any claim's landing.
+    pub(crate) fn includes(&self, inclusion: Option<Inclusion>) {
+        *self.includes.lock().expect("unpoisoned") = inclusion;
+    }
+
+    pub(crate) fn asked_for_inclusions(&self) -> u64 {
+        self.asked_for_inclusions.load(SeqCst)
     }
 }
 
@@ -99,6 +111,12 @@ impl Jobs for TestJobs {
             None => Ok(self.jobs.lock().expect("unpoisoned").get(&job.0).cloned()),
         };
         Box::pin(async move { answer })
+    }
+
+    fn inclusion(&self, _: Digest, _: BlockRef, _: Statement) -> BoxFuture<'_, Result<Option<Inclusion>, JobsError>> {
+        self.asked_for_inclusions.fetch_add(1, SeqCst);
+        let answer = self.includes.lock().expect("unpoisoned").clone();
+        Box::pin(async move { Ok(answer) })
     }
 }
 

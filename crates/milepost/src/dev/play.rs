@@ -42,7 +42,7 @@ pub(super) async fn play(stage: &mut Stage, show: &mut Show) -> Result<Played, E
     let start = tokens(&stage.session);
     let detached = stage
         .session
-        .chat_ws_observed(ask(&model, "Explain in a few sentences what a lighthouse is for."), &mut |event| {
+        .chat_ws_observed(ask(&mut stage.asked, &model, "Explain in a few sentences what a lighthouse is for."), &mut |event| {
             if observe(show, event).saturating_sub(start) >= CUT_AFTER { Step::Disconnect } else { Step::Continue }
         })
         .await?;
@@ -58,13 +58,19 @@ pub(super) async fn play(stage: &mut Stage, show: &mut Show) -> Result<Played, E
     show.begin("turn 2 over WebSocket, in the same session");
     let start = tokens(&stage.session);
     stage.session.disconnect();
-    stage.session.chat_ws_observed(ask(&model, "And who keeps its light burning at night?"), &mut |event| quiet(show, event)).await?;
+    stage
+        .session
+        .chat_ws_observed(ask(&mut stage.asked, &model, "And who keeps its light burning at night?"), &mut |event| quiet(show, event))
+        .await?;
     reconnects += 1;
     told(stage, show, start);
 
     show.begin("turn 3 over the OpenAI door, with the session token as API key");
     let start = tokens(&stage.session);
-    stage.session.chat_http_observed(ask(&model, "Write two sentences about the sea."), &mut |event| quiet(show, event)).await?;
+    stage
+        .session
+        .chat_http_observed(ask(&mut stage.asked, &model, "Write two sentences about the sea."), &mut |event| quiet(show, event))
+        .await?;
     told(stage, show, start);
 
     let kills = if stage.tour {
@@ -81,7 +87,10 @@ pub(super) async fn play(stage: &mut Stage, show: &mut Show) -> Result<Played, E
             break;
         }
         show.begin(&format!("a further turn: {total} tokens so far, the demo wants at least {LEAST_TOKENS} and a tail below 100"));
-        stage.session.chat_ws_observed(ask(&model, "Tell me a little more, please."), &mut |event| quiet(show, event)).await?;
+        stage
+            .session
+            .chat_ws_observed(ask(&mut stage.asked, &model, "Tell me a little more, please."), &mut |event| quiet(show, event))
+            .await?;
         told(stage, show, total);
     }
 
@@ -108,7 +117,7 @@ async fn killed_in_mid_stream(stage: &mut Stage, show: &mut Show, model: &str) -
     });
     stage
         .session
-        .chat_ws_observed(ask(model, "Describe a storm at sea, wave by wave."), &mut |event| {
+        .chat_ws_observed(ask(&mut stage.asked, model, "Describe a storm at sea, wave by wave."), &mut |event| {
             if let Event::Reconnecting { attempt: 1, reason } = event {
                 show.note(&format!("the stream was cut ({reason})"));
             }
@@ -142,8 +151,15 @@ async fn wait_for_the_books(stage: &Stage) -> Result<(), Error> {
     Err(Error::Answer { page, found: "a job that is not booked as paid".to_owned() })
 }
 
-fn ask(model: &str, prompt: &str) -> ChatRequest {
-    ChatRequest { max_tokens: TURN_TOKENS, ..ChatRequest::new(model, prompt) }
+/// A request, noted under its id for those who run it again.
+fn ask(asked: &mut Vec<&'static str>, model: &str, prompt: &'static str) -> ChatRequest {
+    asked.push(prompt);
+    ChatRequest { max_tokens: TURN_TOKENS, request_id: request_id(asked.len()), ..ChatRequest::new(model, prompt) }
+}
+
+/// Id of the request of this number, from 1.
+pub(super) fn request_id(number: usize) -> String {
+    format!("demo-{number}")
 }
 
 fn tokens(session: &Session) -> u64 {

@@ -8,7 +8,7 @@ use milepost_test_support::bindings::JobMarketplace::JobMarketplaceEvents;
 use serde_json::{Value, json};
 
 use super::Error;
-use super::play::Played;
+use super::play::{self, Played};
 use super::show::Show;
 use super::stage::Stage;
 use crate::build_info::build_info;
@@ -25,8 +25,14 @@ pub(super) async fn write(stage: &Stage, played: &Played) -> Result<PathBuf, Err
     for claim in books["claims"].as_array().into_iter().flatten() {
         let name = claim["claim"].as_str().unwrap_or_default().to_owned();
         let receipt = format!("receipt-{name}.bin");
-        let bytes = fetch_bytes(stage, &format!("/v1/proofs/{name}")).await?;
-        std::fs::write(stage.out.join(&receipt), bytes).map_err(|source| Error::Io { what: "write a receipt".to_owned(), source })?;
+        keep(stage, &receipt, &fetch_bytes(stage, &format!("/v1/proofs/{name}/receipt")).await?)?;
+        // For anybody, and for whom the depositor lets see what was said: `milepost verify`.
+        keep(stage, &format!("{name}.bundle"), &fetch_page(stage, &format!("/v1/proofs/{name}"), None).await?)?;
+        let opened = format!("{name}-opened.bundle");
+        keep(stage, &opened, &fetch_bytes(stage, &format!("/v1/proofs/{name}?salt=include")).await?)?;
+        let owner_only = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        let kept = std::fs::set_permissions(stage.out.join(&opened), owner_only);
+        kept.map_err(|source| Error::Io { what: format!("keep {opened} from others"), source })?;
         let (tx, gas) =
             landing(stage, claim["first_seq"].as_u64().unwrap_or_default(), claim["count"].as_u64().unwrap_or_default()).await?;
         payments.push((format!("claim {name}"), tx.clone(), block_of(stage, &tx).await?));
@@ -46,6 +52,11 @@ pub(super) async fn write(stage: &Stage, played: &Played) -> Result<PathBuf, Err
     let paid = played.paid.tx.to_string();
     payments.push(("payout".to_owned(), paid.clone(), block_of(stage, &paid).await?));
     let finality = stage.validators.as_ref().map(|validators| validators.report(&stage.out.join("data"), &payments)).transpose()?;
+    let prompts: Vec<_> = (1..)
+        .zip(&stage.asked)
+        .map(|(number, prompt)| json!({ "request_id": play::request_id(number), "messages": [{ "role": "user", "content": prompt }] }))
+        .collect();
+    keep(stage, "prompts.json", Value::Array(prompts).to_string().as_bytes())?;
 
     let build = build_info();
     let record = stage.session.capture();
@@ -88,11 +99,19 @@ pub(super) async fn fetch(stage: &Stage, page: &str) -> Result<Value, Error> {
     serde_json::from_slice(&bytes).map_err(|error| Error::Answer { page: page.to_owned(), found: error.to_string() })
 }
 
+fn keep(stage: &Stage, name: &str, bytes: &[u8]) -> Result<(), Error> {
+    std::fs::write(stage.out.join(name), bytes).map_err(|source| Error::Io { what: format!("write {name}"), source })
+}
+
 async fn fetch_bytes(stage: &Stage, page: &str) -> Result<Vec<u8>, Error> {
+    fetch_page(stage, page, stage.session.access_token()).await
+}
+
+async fn fetch_page(stage: &Stage, page: &str, token: Option<&str>) -> Result<Vec<u8>, Error> {
     let wrong = |found: String| Error::Answer { page: page.to_owned(), found };
     let url = stage.node.as_ref().map(|node| node.url.clone()).ok_or_else(|| wrong("nothing: the host is not running".to_owned()))?;
     let mut request = reqwest::Client::new().get(format!("{url}{page}"));
-    if let Some(token) = stage.session.access_token() {
+    if let Some(token) = token {
         request = request.bearer_auth(token);
     }
     let answer = request.send().await.map_err(|error| wrong(error.to_string()))?;

@@ -37,6 +37,8 @@ pub(super) struct Stage {
     pub(super) out: PathBuf,
     /// Those who certify, if the demo has some.
     pub(super) validators: Option<Validators>,
+    /// Prompts, in the order in which they were sent.
+    pub(super) asked: Vec<&'static str>,
 }
 
 /// The model of a demo.
@@ -107,7 +109,7 @@ impl Stage {
         let mut session = Session::open(wallet, request).await?;
         session.authenticate(Some(&url)).await?;
         show.done(&format!("job {} is funded, its depositor holds a session", session.job_id()));
-        Ok(Self { chain, contracts, node: Some(node), session, model, tour: args.tour, out, validators })
+        Ok(Self { chain, contracts, node: Some(node), session, model, tour: args.tour, out, validators, asked: Vec::new() })
     }
 
     /// Price of a token in 10⁻⁶ USDC.

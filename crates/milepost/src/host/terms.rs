@@ -2,8 +2,9 @@
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use milepost_bundle::Inclusion;
 use milepost_gateway::{Jobs, JobsError, JobsErrorKind};
-use milepost_ledger::{Address, JobId, Terms};
+use milepost_ledger::{Address, BlockRef, Digest, JobId, Statement, Terms};
 use milepost_settlement::{Chain, Error};
 
 /// Reads terms from the marketplace; only jobs of this host that are active have any.
@@ -22,6 +23,21 @@ impl Jobs for ChainJobs {
     fn terms(&self, job: JobId) -> BoxFuture<'_, Result<Option<Terms>, JobsError>> {
         async move { answer(self.chain.terms_to_open(job, self.host).await) }.boxed()
     }
+
+    fn inclusion(&self, transaction: Digest, block: BlockRef, claim: Statement) -> BoxFuture<'_, Result<Option<Inclusion>, JobsError>> {
+        async move {
+            let found = self.chain.block_with_receipts(block.hash).await.map_err(|error| unanswered(&error, JobsErrorKind::Unreachable))?;
+            let Some((header, receipts)) = found else { return Ok(None) };
+            match milepost_bundle::rpc::inclusion(&header, &receipts, transaction, &claim) {
+                Ok(inclusion) => Ok(Some(inclusion)),
+                Err(error) => {
+                    tracing::debug!(event = "inclusion_not_shown", %transaction, block = %block.hash, %error, "a claim's block shows nothing");
+                    Ok(None)
+                }
+            }
+        }
+        .boxed()
+    }
 }
 
 /// What the doors tell a client of the chain's answer. Whatever does not speak of the job itself decides nothing about it.
@@ -38,7 +54,11 @@ fn answer(found: Result<Option<Terms>, Error>) -> Result<Option<Terms>, JobsErro
         }
         _ => JobsErrorKind::Unreachable,
     };
-    Err(JobsError { kind, code: error.code(), message: error.to_string(), advice: error.advice() })
+    Err(unanswered(&error, kind))
+}
+
+fn unanswered(error: &Error, kind: JobsErrorKind) -> JobsError {
+    JobsError { kind, code: error.code(), message: error.to_string(), advice: error.advice() }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 mod endpoints;
 mod finality;
 mod host;
+mod landing;
 mod logs;
 mod preflight;
 mod profile;
