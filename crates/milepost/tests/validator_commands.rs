@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use checkpoint_db::CheckpointDB;
 use finality_gadget::{BlockHash, CheckpointNumber, Evidence, FinalityCheckpoint, Link, Testimony, ValidatorId, Vote};
 use serde_json::Value;
 use validators::Committee;
@@ -135,5 +136,17 @@ async fn evidence_convinces_whoever_has_the_set_file_and_no_other_set() {
     assert_eq!((code, &told["holds"]), (Some(1), &Value::from(false)), "signed for another chain: {told}");
     let (code, _) = verify(&guilty, false, Path::new("/nowhere.toml"));
     assert_eq!(code, Some(69), "no verdict without a set file");
+
+    // What a validator keeps is listed, written out, and convinces others.
     assert_eq!(committee.must(1, &["evidence", "list"]), Value::Array(Vec::new()));
+    CheckpointDB::new(committee.database(1)).expect("a database").store_evidence(&guilty).expect("stored");
+    let listed = committee.must(1, &["evidence", "list"]);
+    assert_eq!((&listed[0]["validator"], &listed[0]["conflict"]), (&Value::from(2), &Value::from("two votes for one target")), "{listed}");
+    let out = committee.home(1).join("evidence-for-others");
+    for _ in 0..2 {
+        let written = committee.must(1, &["evidence", "export", "--out", &text(&out)]);
+        let path = written[0].as_str().expect("a file").to_owned();
+        let told = committee.must(3, &["evidence", "verify", &path]);
+        assert_eq!(told["holds"], true, "with the set file that is configured: {told}");
+    }
 }

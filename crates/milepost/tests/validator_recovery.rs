@@ -141,6 +141,29 @@ async fn a_validator_restored_from_an_old_copy_refuses_to_sign() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_used_key_that_is_declared_new_is_stopped_by_its_peers() {
+    let committee = Arc::new(Committee::new(4, &[]).await);
+    let mut validators = start_all(&committee);
+    let offering = committee.keep_offering(PACE);
+    for validator in &mut validators {
+        validator.finalizes(4).await;
+    }
+    assert_eq!(validators.remove(3).terminate().0, Some(0));
+    std::fs::rename(committee.home(4).join("data"), committee.home(4).join("lost")).expect("moved away");
+    committee.must(4, &["validator", "declare", "--never-signed"]);
+    let mut mistaken = committee.start(4);
+    let status = mistaken.wait("it is stopped", |status| status["standing"] == "refused").await;
+    assert!(status["reason"].as_str().is_some_and(|reason| reason.contains("elsewhere")), "{status}");
+    offering.abort();
+    assert_eq!(mistaken.terminate().0, Some(0));
+    assert_eq!(committee.inspect(4).db.own_votes_after(CheckpointNumber(0), usize::MAX).expect("readable").len(), 0, "it signed nothing");
+    for validator in validators {
+        assert_eq!(validator.terminate().0, Some(0));
+    }
+    committee.judge(&[1, 2, 3]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_that_takes_no_more_ends_the_process_by_its_own_code_and_a_restart_goes_on() {
     let committee = Arc::new(Committee::new(4, &[]).await);
     let mut validators: Vec<_> = (1..=3).map(|id| committee.start(id)).collect();

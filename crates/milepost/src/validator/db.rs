@@ -101,7 +101,8 @@ pub(super) fn inspect(path: &Path) -> Result<Inspection, Error> {
     Ok(CheckpointDB::inspect(path)?)
 }
 
-/// The process that has a RocksDB database open for writing, if any does: RocksDB holds a POSIX lock on a file of its own.
+/// The process that has a RocksDB database open for writing, if any does: RocksDB holds a POSIX lock on a file of its own. Never to be
+/// asked by that process itself: closing the file would end its own lock.
 pub(super) fn holder(path: &Path) -> Option<i32> {
     let file = File::open(path.join("LOCK")).ok()?;
     let seek = libc::c_short::try_from(libc::SEEK_SET).unwrap_or_default();
