@@ -358,6 +358,48 @@ async fn the_key_of_a_running_node_signs_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_key_that_another_box_of_the_deployment_signs_with_signs_nothing_here() {
+    let ground = Ground::new(&[]).await;
+    let locks = tempfile::tempdir().expect("a folder");
+    let lock_folder = ("chain.key_lock_folder", locks.path().display().to_string());
+    let host = format!("0x{}", hex::encode(ground.contracts.actors.host.key));
+    let node = ground.start_as(std::slice::from_ref(&lock_folder), &[("HOST_PRIVATE_KEY", host.clone())]);
+    // Another box: a database of its own, the same keys' locks.
+    let mut other = Desk::new(&ground.settings());
+    other.set("node.data", other.path("data").display().to_string());
+    other.set(lock_folder.0, lock_folder.1);
+    let withdraw = || other.run_with(&["earnings", "withdraw"], &[("HOST_PRIVATE_KEY", &host)]);
+    let ended = withdraw();
+    assert!(ended.code == 1 && said(&ended.err).contains("MP-S-031"), "{}", said(&ended.err));
+    node.terminate(std::time::Duration::from_secs(60));
+    let ended = withdraw();
+    assert!(said(&ended.err).contains("nothing to withdraw"), "{}", said(&ended.err));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_go_through_every_endpoint_and_the_doctor_looks_at_each() {
+    let ground = Ground::new(&[]).await;
+    let settings: Vec<_> = ground.settings().into_iter().filter(|(key, _)| *key != "chain.rpc_url").collect();
+    let mut desk = Desk::new(&settings);
+    let dead = format!("http://127.0.0.1:{}/v2/s3cr3t-access", common::free_port());
+    // The dead one is the one that is asked first, nearly always.
+    desk.set("chain.rpc_urls", format!(r#"[{{url="{dead}",weight=1000}},{{url="{}"}}]"#, ground.chain.url()));
+    let host = format!("0x{}", hex::encode(ground.contracts.actors.host.key));
+    let with_key = [("HOST_PRIVATE_KEY", host.as_str())];
+
+    let ended = desk.run_with(&["doctor", "--no-proof"], &with_key);
+    assert_eq!((ended.code, failures(&ended.out)), (3, vec![]), "{:#}", ended.out);
+    let endpoints = ended.out["checks"].as_array().expect("checks").iter().filter(|finding| finding["check"] == "endpoints");
+    let verdicts: Vec<_> = endpoints.map(|finding| finding["verdict"].as_str().expect("a verdict")).collect();
+    assert_eq!(verdicts, ["warning", "ok"], "{:#}", ended.out);
+
+    let second = text(ground.chain.account(SECOND).address);
+    let added = desk.run_with(&["keys", "submitter", "add", &second], &with_key);
+    assert_eq!((added.code, &added.out["added"]), (0, &Value::String(second)), "{}", said(&added.err));
+    assert!(!desk.printed.lock().expect("not poisoned").contains("s3cr3t"), "an access key in an endpoint's address was shown");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_looked_at_gets_no_verdict() {
     let mut desk = Desk::new(&[("model.engine", "scripted".to_owned())]);
     let nowhere = desk.path("nowhere");

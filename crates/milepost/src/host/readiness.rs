@@ -32,14 +32,7 @@ impl milepost_gateway::Readiness for Readiness {
                 }
             };
             checks.push(check("chain", ok, message));
-            let (ok, message) = match (held_up(&status), &status.trouble, status.halted_jobs) {
-                (Some(held_up), ..) => (false, held_up),
-                (None, None, 0) => {
-                    (true, format!("{} open jobs, {} unresolved transactions", status.open_jobs, status.unresolved_transactions))
-                }
-                (None, None, halted) => (false, format!("{halted} jobs wait for an operator: milepost why <job>")),
-                (None, Some(trouble), _) => (false, format!("{}: {}", trouble.message, trouble.advice)),
-            };
+            let (ok, message) = money_verdict(&status);
             checks.push(check("money", ok, message));
             let finality = &status.finality;
             match (&finality.trouble, &finality.certified) {
@@ -63,14 +56,23 @@ impl milepost_gateway::Readiness for Readiness {
     }
 }
 
-/// A key that may not sign, or whose transactions are held up, moves no money for any job: said before what one job has.
-fn held_up(status: &milepost_settlement::Status) -> Option<String> {
-    if let Some(ahead) = &status.key_ahead {
-        return Some(format!("{}: {}", ahead.message, ahead.advice));
+/// Whether money moves. What stops every job is told before what stops one.
+fn money_verdict(status: &milepost_settlement::Status) -> (bool, String) {
+    if let Some(trouble) = &status.key_ahead {
+        return (false, format!("{}: {}", trouble.message, trouble.advice));
     }
-    let stuck = status.stuck.as_ref()?;
-    let reason = stuck.reason.as_deref().unwrap_or("its fee is being raised");
-    Some(format!("[MP-S-029] transaction {} of job {} has been the next for {} s: {reason}", stuck.nonce, stuck.job, stuck.seconds))
+    if let Some(stuck) = &status.stuck {
+        let (nonce, job, seconds, attempts) = (stuck.nonce, stuck.job, stuck.seconds, stuck.attempts);
+        let reason = stuck.reason.as_deref().unwrap_or("its fee is being raised");
+        let what =
+            format!("[MP-S-029] the transaction of nonce {nonce}, for job {job}, has been the next for {seconds} s in {attempts} forms");
+        return (false, format!("{what}: {reason}; raise max_fee_gwei, send gas to the key, or cancel it"));
+    }
+    match (&status.trouble, status.halted_jobs) {
+        (None, 0) => (true, format!("{} open jobs, {} unresolved transactions", status.open_jobs, status.unresolved_transactions)),
+        (None, halted) => (false, format!("{halted} jobs wait for an operator: milepost why <job>")),
+        (Some(trouble), _) => (false, format!("{}: {}", trouble.message, trouble.advice)),
+    }
 }
 
 /// Whether claims can be proven, and what was found; also what `milepost doctor` says.
@@ -88,4 +90,39 @@ pub(crate) fn prover_verdict(status: &milepost_prover::Status) -> (bool, String)
 
 fn check(name: &str, ok: bool, message: String) -> Check {
     Check { name: name.to_owned(), ok, message }
+}
+
+#[cfg(test)]
+mod tests {
+    use milepost_settlement::{Status, Stuck, Trouble};
+    use milepost_statement::JobId;
+
+    use super::*;
+
+    #[test]
+    fn a_key_that_signs_nothing_and_a_stuck_one_earn_nothing() {
+        let well = Status {
+            chain: ChainState::Ready,
+            endpoints: Vec::new(),
+            head: None,
+            gas_wei: None,
+            open_jobs: 2,
+            halted_jobs: 0,
+            unresolved_transactions: 1,
+            proving: 0,
+            key_ahead: None,
+            stuck: None,
+            finality: milepost_settlement::FinalityStatus::default(),
+            trouble: None,
+        };
+        assert_eq!(money_verdict(&well), (true, "2 open jobs, 1 unresolved transactions".to_owned()));
+        let trouble = Trouble { code: "MP-S-030", message: "the chain counts more".to_owned(), advice: "restore" };
+        let ahead = Status { key_ahead: Some(trouble.clone()), halted_jobs: 1, ..well.clone() };
+        assert_eq!(money_verdict(&ahead), (false, "the chain counts more: restore".to_owned()));
+        let stuck = Stuck { nonce: 7, job: JobId(1), seconds: 600, attempts: 3, reason: None };
+        let (ok, words) = money_verdict(&Status { stuck: Some(stuck), ..well.clone() });
+        assert!(!ok && words.contains("nonce 7") && words.contains("600 s"), "{words}");
+        assert!(!money_verdict(&Status { halted_jobs: 1, ..well.clone() }).0);
+        assert!(!money_verdict(&Status { trouble: Some(trouble), ..well }).0);
+    }
 }
