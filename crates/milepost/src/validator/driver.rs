@@ -55,10 +55,10 @@ impl Driver {
                         let _ = answer.send(self.gadget.wanted(eligible, finalized));
                     }
                     Some(Look::View(view)) => self.gadget.observe(view)?,
-                    None => return self.ended("chain", &stop),
+                    None => return ended("chain", &stop),
                 },
                 message = self.inbox.next() => {
-                    let Some((from, message)) = message else { return self.ended("network", &stop) };
+                    let Some((from, message)) = message else { return ended("network", &stop) };
                     self.gadget.receive(from, message)?;
                     for _ in 1..MESSAGES_IN_A_ROW {
                         let Some((from, message)) = self.inbox.try_next() else { break };
@@ -69,11 +69,6 @@ impl Driver {
             // The log tells of each; nobody else asks for them here.
             self.gadget.advance_finality();
         }
-    }
-
-    /// A part that feeds this one is gone. When the process was told to stop that is as it should be.
-    fn ended(&self, part: &'static str, stop: &CancellationToken) -> Result<(), Error> {
-        if stop.is_cancelled() { Ok(()) } else { Err(Error::Ended { part, reason: "it sends nothing any more".to_owned() }) }
     }
 
     fn publish(&mut self) -> Result<(), Error> {
@@ -109,6 +104,11 @@ impl Driver {
             )
         })
     }
+}
+
+/// A part that feeds the gadget is gone. When the process was told to stop that is as it should be.
+fn ended(part: &'static str, stop: &CancellationToken) -> Result<(), Error> {
+    if stop.is_cancelled() { Ok(()) } else { Err(Error::Ended { part, reason: "it sends nothing any more".to_owned() }) }
 }
 
 /// Logs what has changed.
