@@ -104,7 +104,7 @@ impl Validator {
     }
 
     /// Its resident memory in KiB.
-    pub fn resident_kib(&self) -> u64 {
+    pub fn resident_kib(&self) -> u32 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
         line.trim().trim_end_matches(" kB").trim().parse().expect("a number")

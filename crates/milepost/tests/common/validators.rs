@@ -153,16 +153,6 @@ impl Committee {
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     }
 
-    /// What a second process with a validator's key signs, which keeps a record of its own and knows nothing of the first one's.
-    pub fn twin(&self, id: u32, vote: Vote) -> SignedVote {
-        let folder = tempfile::tempdir().expect("a folder");
-        let storage = CheckpointStorageAdapter::new(Arc::new(CheckpointDB::new(folder.path().join("twin")).expect("a database")));
-        persistence::declare(&storage, vote.domain, Declaration::NeverSigned).expect("it knows no better");
-        let safe = persistence::check_and_insert(&storage, vote.clone()).expect("nothing speaks against it there");
-        let signature = signer(id).sign(&safe).expect("signed");
-        SignedVote { vote, validator: ValidatorId(id), signature }
-    }
-
     /// Starts a validator.
     pub fn start(&self, id: u32) -> Validator {
         self.start_with(id, &[])
@@ -290,6 +280,16 @@ fn member(home: &Path, id: u32, port: u16) -> Member {
         address: Some(format!("127.0.0.1:{port}")),
         certificates: None,
     }
+}
+
+/// What a second process with a validator's key signs, which keeps a record of its own and knows nothing of the first one's.
+pub fn twin(id: u32, vote: Vote) -> SignedVote {
+    let folder = tempfile::tempdir().expect("a folder");
+    let storage = CheckpointStorageAdapter::new(Arc::new(CheckpointDB::new(folder.path().join("twin")).expect("a database")));
+    persistence::declare(&storage, vote.domain, Declaration::NeverSigned).expect("it knows no better");
+    let safe = persistence::check_and_insert(&storage, vote.clone()).expect("nothing speaks against it there");
+    let signature = signer(id).sign(&safe).expect("signed");
+    SignedVote { vote, validator: ValidatorId(id), signature }
 }
 
 /// A validator's vote key.
