@@ -112,7 +112,7 @@ async fn evidence_convinces_whoever_has_the_set_file_and_no_other_set() {
             previous: schedule.domain().root(),
         }
     };
-    let signed = |hash: u8| Testimony::Vote(committee.twin(2, vote(hash)));
+    let signed = |hash: u8| Testimony::Vote(validators::twin(2, vote(hash)));
     let file = committee.home(2).join("evidence");
     let verify = |evidence: &Evidence, digits: bool, set: &Path| {
         let bytes = evidence.encode();

@@ -57,8 +57,8 @@ async fn four_validators_certify_and_finalize_what_a_dev_chain_offers() {
         assert!(metrics.contains(figure), "{figure} is missing:\n{metrics}");
     }
 
-    let resident = validators.iter().map(|validator| validator.resident_kib()).max().expect("four");
-    println!("figure validator_resident_mib {:.1} (goal 64)", resident as f64 / 1024.0);
+    let resident = validators.iter().map(validators::Validator::resident_kib).max().expect("four");
+    println!("figure validator_resident_mib {:.1} (goal 64)", f64::from(resident) / 1024.0);
     assert!(resident < 64 * 1024, "{resident} KiB");
 
     // Whoever looks after it is told that all is well, and what could be better.

@@ -234,7 +234,7 @@ fn database(path: &Path) -> Vec<Finding> {
     let stopped = "make sure that no other process uses this key, then `milepost validator declare --old-process-stopped`";
     match looked {
         Err(error) => {
-            findings.failure("database", error.to_string(), "keep it as it is: the next start sets it aside, whole, and rebuilds it")
+            findings.failure("database", error.to_string(), "keep it as it is: the next start sets it aside, whole, and rebuilds it");
         }
         Ok((records, state, doubt)) => {
             findings.ok("database", format!("{}: {records} records whole", path.display()));
@@ -266,7 +266,7 @@ async fn chain(settings: &Validator, agreement: &Agreement, findings: &mut Findi
         match asked(client, agreement).await {
             Ok(found) => findings.ok("endpoint", format!("{url}: {found}")),
             Err(why) => {
-                findings.failure("endpoint", format!("{url}: {why}"), "ask a node of your own, of the chain that the set file names")
+                findings.failure("endpoint", format!("{url}: {why}"), "ask a node of your own, of the chain that the set file names");
             }
         }
     }

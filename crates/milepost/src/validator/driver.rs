@@ -58,10 +58,10 @@ impl Driver {
                         let _ = answer.send(self.gadget.wanted(eligible, finalized));
                     }
                     Some(Look::View(view)) => self.gadget.observe(view)?,
-                    None => return self.ended("chain", &stop),
+                    None => return ended("chain", &stop),
                 },
                 message = self.inbox.next() => {
-                    let Some((from, message)) = message else { return self.ended("network", &stop) };
+                    let Some((from, message)) = message else { return ended("network", &stop) };
                     self.gadget.receive(from, message)?;
                     for _ in 1..MESSAGES_IN_A_ROW {
                         let Some((from, message)) = self.inbox.try_next() else { break };
@@ -73,11 +73,6 @@ impl Driver {
             self.gadget.advance_finality();
             self.board.update(&self.gadget);
         }
-    }
-
-    /// A part that feeds this one is gone. When the process was told to stop that is as it should be.
-    fn ended(&self, part: &'static str, stop: &CancellationToken) -> Result<(), Error> {
-        if stop.is_cancelled() { Ok(()) } else { Err(Error::Ended { part, reason: "it sends nothing any more".to_owned() }) }
     }
 
     fn publish(&mut self) -> Result<(), Error> {
@@ -113,6 +108,11 @@ impl Driver {
             )
         })
     }
+}
+
+/// A part that feeds the gadget is gone. When the process was told to stop that is as it should be.
+fn ended(part: &'static str, stop: &CancellationToken) -> Result<(), Error> {
+    if stop.is_cancelled() { Ok(()) } else { Err(Error::Ended { part, reason: "it sends nothing any more".to_owned() }) }
 }
 
 /// Logs what has changed.
