@@ -11,9 +11,9 @@ use crate::chain::Fees;
 pub(super) fn bumped(last: &Attempt, market: Fees, urgency: Urgency, attempts: usize, ceiling: u128) -> Result<Fees, u128> {
     let max_tip = raised(last.max_tip, urgency.percent()).max(market.max_tip);
     let wanted = raised(last.max_fee, urgency.percent()).max(market.max_fee).max(max_tip);
-    let least = raised(last.max_fee, LEAST_PERCENT).max(raised(last.max_tip, LEAST_PERCENT));
-    if least > ceiling {
-        return Err(least);
+    let smallest = raised(last.max_fee, LEAST_PERCENT).max(raised(last.max_tip, LEAST_PERCENT));
+    if smallest > ceiling {
+        return Err(smallest);
     }
     let max_fee = if urgency.is_last(attempts) { ceiling } else { wanted.min(ceiling) };
     Ok(Fees { max_fee, max_tip: max_tip.min(max_fee) })
@@ -57,11 +57,13 @@ mod tests {
 
     #[test]
     fn near_a_deadline_more_is_offered_and_never_more_than_the_ceiling() {
-        let (market, near) = (Fees { max_fee: 0, max_tip: 0 }, Urgency::Near(100));
-        let offer = |last, attempts, ceiling| bumped(last, market, near, attempts, ceiling);
-        assert_eq!(offer(&attempt(100, 10), 1, 1_000), Ok(Fees { max_fee: 150, max_tip: 15 }));
-        assert_eq!(offer(&attempt(100, 10), 1, 120), Ok(Fees { max_fee: 120, max_tip: 15 }), "a smaller raise that is still one");
-        assert_eq!(offer(&attempt(100, 10), 15, 1_000), Ok(Fees { max_fee: 1_000, max_tip: 15 }), "the last one holds nothing back");
-        assert_eq!(offer(&attempt(100, 10), 1, 109), Err(110), "no replacement fits below the ceiling");
+        let offer = |last: Attempt, attempts, ceiling| {
+            let market = Fees { max_fee: 0, max_tip: 0 };
+            bumped(&last, market, Urgency::Near(100), attempts, ceiling)
+        };
+        assert_eq!(offer(attempt(100, 10), 1, 1_000), Ok(Fees { max_fee: 150, max_tip: 15 }));
+        assert_eq!(offer(attempt(100, 10), 1, 120), Ok(Fees { max_fee: 120, max_tip: 15 }), "a smaller raise that is still one");
+        assert_eq!(offer(attempt(100, 10), 15, 1_000), Ok(Fees { max_fee: 1_000, max_tip: 15 }), "the last one holds nothing back");
+        assert_eq!(offer(attempt(100, 10), 1, 109), Err(110), "no replacement fits below the ceiling");
     }
 }
