@@ -12,7 +12,7 @@ use common::{Done, PATIENCE, World};
 use milepost_ledger::{AccountId, ClaimPace, Event, JobId, Limits, OpenAccount, Outcome, Phase, TokenCount, TxState, UnixSeconds};
 use milepost_settlement::{Chain, Handle};
 use milepost_test_support::bindings::JobMarketplace::JobMarketplaceEvents as Logged;
-use milepost_test_support::recount::Question;
+use milepost_test_support::recount::{JobCount, Question};
 use milepost_test_support::{DeployOptions, SessionOptions};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -180,7 +180,7 @@ async fn walk(seed: u64) -> Result<(u64, usize, Option<u64>), Box<dyn std::error
             spare = Some(spare.map_or(left, |least| least.min(left)));
         }
     }
-    Ok((counted.jobs.iter().map(|job| job.claimed()).sum(), counted.jobs.iter().map(|job| job.claims.len()).sum(), spare))
+    Ok((counted.jobs.iter().map(JobCount::claimed).sum(), counted.jobs.iter().map(|job| job.claims.len()).sum(), spare))
 }
 
 /// Seconds from the last claim in a closing window to the window's end, by the chain's own blocks.

@@ -77,15 +77,15 @@ impl Question {
         }
     }
 
-    /// Has a child of this very program count: `test` names a test of it that does nothing but call [`answer`].
-    pub fn ask(&self, test: &str) -> Result<Recount, Wrong> {
+    /// Has a child of this very program count: `counter` names a test of it that does nothing but call [`answer`].
+    pub fn ask(&self, counter: &str) -> Result<Recount, Wrong> {
         let [marketplace, earnings, usdc] = self.contracts;
         let told = format!("{} {marketplace} {earnings} {usdc} {}", self.url, self.host);
         let mut child = Command::new(std::env::current_exe()?);
-        let output = child.args([test, "--exact", "--nocapture"]).env(TOLD, told).output()?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let line = text.lines().find_map(|line| line.split_once(ANSWER)).map(|(_, answer)| answer.to_owned());
-        let line = line.ok_or_else(|| format!("no recount: {text}{}", String::from_utf8_lossy(&output.stderr)))?;
+        let output = child.args([counter, "--exact", "--nocapture"]).env(TOLD, told).output()?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let line = said.lines().find_map(|line| line.split_once(ANSWER)).map(|(_, answer)| answer.to_owned());
+        let line = line.ok_or_else(|| format!("no recount: {said}{}", String::from_utf8_lossy(&output.stderr)))?;
         read(&serde_json::from_str(&line)?)
     }
 }

@@ -72,7 +72,7 @@ impl Script {
             }
             // Long enough for two proofs, and for one that is begun again after a kill.
             Proofs::Stark => {
-                Self { block: Duration::from_millis(400), blocks: 120, jobs: 1, turn: (60, 90), kills: 2, kill: 0.015, reorg: 0.04 }
+                Self { block: Duration::from_millis(300), blocks: 200, jobs: 1, turn: (60, 90), kills: 2, kill: 0.025, reorg: 0.04 }
             }
         }
     }

@@ -11,9 +11,9 @@ use crate::chain::Fees;
 pub(super) fn bumped(last: &Attempt, market: Fees, urgency: Urgency, attempts: usize, ceiling: u128) -> Result<Fees, u128> {
     let max_tip = raised(last.max_tip, urgency.percent()).max(market.max_tip);
     let wanted = raised(last.max_fee, urgency.percent()).max(market.max_fee).max(max_tip);
-    let least = raised(last.max_fee, LEAST_PERCENT).max(raised(last.max_tip, LEAST_PERCENT));
-    if least > ceiling {
-        return Err(least);
+    let smallest = raised(last.max_fee, LEAST_PERCENT).max(raised(last.max_tip, LEAST_PERCENT));
+    if smallest > ceiling {
+        return Err(smallest);
     }
     let max_fee = if urgency.is_last(attempts) { ceiling } else { wanted.min(ceiling) };
     Ok(Fees { max_fee, max_tip: max_tip.min(max_fee) })
