@@ -17,7 +17,7 @@ use crate::witness::{Reading, Testimonial, Witness};
 const MOST_AHEAD: u64 = 2;
 
 /// Everything that what is signed or called final may rest on.
-const CHECKED_AT_ONCE: [Table; 5] = [STATE, OWN_VOTES, CERTIFICATES, BOUNDARIES, EVIDENCE];
+pub(crate) const CHECKED_AT_ONCE: [Table; 5] = [STATE, OWN_VOTES, CERTIFICATES, BOUNDARIES, EVIDENCE];
 
 impl CheckpointDB {
     /// A database over an engine that was opened with [`TABLES`](crate::TABLES). Checks every row but those of other validators' votes; a
@@ -100,7 +100,7 @@ pub(crate) fn doubtful(state: Option<&SignState>, reason: &str) -> Option<SignSt
 }
 
 /// What comparing database and witness gives.
-enum Verdict {
+pub(crate) enum Verdict {
     /// They say the same, or the database is ahead by what was under way.
     Agreed,
     /// The process ended between the two records of one decision.
@@ -109,7 +109,7 @@ enum Verdict {
     Doubt(String),
 }
 
-fn compare(writer: &Writer, reading: &Reading) -> Result<Verdict, Error> {
+pub(crate) fn compare(writer: &Writer, reading: &Reading) -> Result<Verdict, Error> {
     let doubt = |reason: &str| Ok(Verdict::Doubt(reason.to_owned()));
     let testimonial = match reading {
         // A new database: nothing was signed before its first record, and that writes the witness first.
@@ -169,7 +169,7 @@ pub(crate) fn check_rows(store: &dyn Storage, tables: &[Table]) -> Result<u64, E
     Ok(rows)
 }
 
-fn read_writer(store: &dyn Storage, identity: [u8; 16]) -> Result<Writer, Error> {
+pub(crate) fn read_writer(store: &dyn Storage, identity: [u8; 16]) -> Result<Writer, Error> {
     let synced = StateKey::Synced.read(store)?.ok_or(Error::Damaged { reason: "the count of synced writes is missing".to_owned() })?;
     let synced = synced.try_into().map(u64::from_be_bytes).map_err(|_| content(StateKey::Synced, "count"))?;
     let (serial, state) = read_sign_state(store)?.map_or((0, None), |(serial, state)| (serial, Some(state)));

@@ -359,6 +359,11 @@ impl CheckpointDB {
         })
     }
 
+    /// Bytes on the disk, logs included; 0 for an engine in memory.
+    pub fn disk_bytes(&self) -> Result<u64, Error> {
+        Ok(self.store.stats()?.disk_bytes)
+    }
+
     fn lowest(&self, table: Table) -> Result<Option<CheckpointNumber>, Error> {
         let page = self.store.scan(table, &Range::all(), Order::Ascending, 1)?;
         Ok(page.entries.first().map(|(key, _)| tables::number(table, key)).transpose()?)

@@ -81,7 +81,7 @@ pub enum Error {
 
 impl Error {
     /// Whether the database must be rebuilt: waiting, freeing space or fixing permissions does not help.
-    pub(crate) fn is_damage(&self) -> bool {
+    pub fn is_damage(&self) -> bool {
         match self {
             Self::Damaged { .. } | Self::Store(milepost_store::Error::Damaged { .. } | milepost_store::Error::Corrupt { .. }) => true,
             // RocksDB says in words which of its files is missing or makes no sense. What begins with `IO error` and names no missing file is

@@ -58,6 +58,8 @@ mod adapter;
 mod check;
 mod db;
 mod error;
+#[cfg(feature = "rocksdb-any")]
+mod inspect;
 pub mod interchange;
 mod recovery;
 #[cfg(feature = "rocksdb-any")]
@@ -69,6 +71,8 @@ pub mod witness;
 pub use adapter::CheckpointStorageAdapter;
 pub use db::{CheckpointDB, CheckpointDbStats};
 pub use error::Error;
+#[cfg(feature = "rocksdb-any")]
+pub use inspect::Inspection;
 pub use recovery::{Recovery, SignRecovery};
 pub use tables::TABLES;
 pub use witness::{FileWitness, TableWitness, WITNESS_TABLE};

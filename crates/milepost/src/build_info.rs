@@ -20,7 +20,13 @@ pub(crate) struct BuildInfo {
 /// This program's stamp.
 pub(crate) fn build_info() -> BuildInfo {
     let mut features = Vec::new();
-    for (name, on) in [("rocksdb", cfg!(feature = "rocksdb")), ("llama", cfg!(feature = "llama")), ("stark", cfg!(feature = "stark"))] {
+    let all = [
+        ("validator", cfg!(feature = "validator")),
+        ("rocksdb", cfg!(feature = "rocksdb")),
+        ("llama", cfg!(feature = "llama")),
+        ("stark", cfg!(feature = "stark")),
+    ];
+    for (name, on) in all {
         if on {
             features.push(name);
         }

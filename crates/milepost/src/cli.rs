@@ -3,9 +3,12 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+#[cfg(feature = "host")]
 use milepost_statement::Address;
 
 use crate::build_info::version_line;
+#[cfg(feature = "validator")]
+use crate::validator::args::{DbArgs, EvidenceCommand, ValidatorArgs, ValidatorKeysCommand};
 
 /// A host node for paid, provable LLM inference.
 #[derive(Parser)]
@@ -37,29 +40,37 @@ pub(crate) struct Common {
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Serve a model: settling with a chain configured, in log mode without one.
+    #[cfg(feature = "host")]
     Serve,
     /// Bring up a dev chain, a host and a funded session on this machine, and play it through until it is paid.
+    #[cfg(feature = "host")]
     Dev(DevArgs),
     /// The paying client.
+    #[cfg(feature = "host")]
     #[command(subcommand)]
     Client(Box<ClientCommand>),
     /// Why money does or does not move for a job, question by question. Exit code: 0 nothing stands in its way, 1 something does;
     /// 69 could not look.
+    #[cfg(feature = "host")]
     Why {
         /// The job's number.
         job: u64,
     },
     /// Explain every position of every job. Exit code: 0 clean, 1 drift, 2 explained loss, 3 pending; 69 could not look.
+    #[cfg(feature = "host")]
     Reconcile,
     /// Whether this host can earn, and what to mend. Exit code: 0 nothing, 1 something to mend, 3 something to look at.
+    #[cfg(feature = "host")]
     Doctor(DoctorArgs),
     /// Jobs: where their tokens stand, what is at risk and for how long, what is left after gas and proving.
+    #[cfg(feature = "host")]
     Jobs {
         /// Paid ones too.
         #[arg(long)]
         all: bool,
     },
     /// Claims and the transactions that carry them, of all jobs that are not paid.
+    #[cfg(feature = "host")]
     Claims {
         /// Of this job only.
         #[arg(long)]
@@ -69,6 +80,7 @@ pub(crate) enum Command {
         all: bool,
     },
     /// What the host earned and can withdraw.
+    #[cfg(feature = "host")]
     Earnings {
         #[command(subcommand)]
         command: Option<EarningsCommand>,
@@ -77,20 +89,38 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Keys(KeysCommand),
     /// Recompute a demo's report from the client's capture, the chain and the receipts.
+    #[cfg(feature = "host")]
     #[command(hide = true)]
     CheckDemo {
         /// `report.json` of the demo.
         report: PathBuf,
     },
+    /// Run a validator of checkpoints, or look after one.
+    #[cfg(feature = "validator")]
+    Validator(ValidatorArgs),
+    /// Evidence against validators. Exit code of `verify`: 0 it holds, 1 it does not; 69 could not look.
+    #[cfg(feature = "validator")]
+    #[command(subcommand)]
+    Evidence(EvidenceCommand),
+    /// Databases: figures, checks, copies, and a key's history. Exit code: 0 done, 1 failed, 2 damaged or in doubt, 75 a process holds it.
+    #[cfg(feature = "validator")]
+    Db(DbArgs),
 }
 
 impl Command {
     /// Whether its log is what one reads of it.
     pub(crate) fn is_service(&self) -> bool {
-        matches!(self, Self::Serve | Self::Dev(_) | Self::Client(_))
+        match self {
+            #[cfg(feature = "host")]
+            Self::Serve | Self::Dev(_) | Self::Client(_) => true,
+            #[cfg(feature = "validator")]
+            Self::Validator(args) => args.command.is_none(),
+            _ => false,
+        }
     }
 }
 
+#[cfg(feature = "host")]
 #[derive(Args)]
 pub(crate) struct DevArgs {
     /// Scripted engine, mock proofs, in-memory store: minutes instead of the real parts, clearly labelled.
@@ -101,6 +131,7 @@ pub(crate) struct DevArgs {
     pub(crate) out: PathBuf,
 }
 
+#[cfg(feature = "host")]
 #[derive(Subcommand)]
 pub(crate) enum ClientCommand {
     /// Fund a session with a host and open it.
@@ -111,6 +142,7 @@ pub(crate) enum ClientCommand {
     Close(CloseArgs),
 }
 
+#[cfg(feature = "host")]
 #[derive(Args)]
 pub(crate) struct DoctorArgs {
     /// The commit that should run: this program's, and that of a node that runs here. A prefix of at least seven digits will do.
@@ -121,12 +153,14 @@ pub(crate) struct DoctorArgs {
     pub(crate) no_proof: bool,
 }
 
+#[cfg(feature = "host")]
 #[derive(Subcommand)]
 pub(crate) enum EarningsCommand {
     /// Withdraw to the payout address in the registry, by the host's own key.
     Withdraw(WithdrawArgs),
 }
 
+#[cfg(feature = "host")]
 #[derive(Args)]
 pub(crate) struct WithdrawArgs {
     /// Payment token's address; zero for the chain's coin. By default every token that the host has something of.
@@ -142,16 +176,25 @@ pub(crate) struct WithdrawArgs {
 #[derive(Subcommand)]
 pub(crate) enum KeysCommand {
     /// Make a new key in an encrypted keystore.
+    #[cfg(feature = "host")]
     New(NewKeyArgs),
     /// Put an existing key into an encrypted keystore: from --key-file, else from HOST_PRIVATE_KEY, else from the terminal.
+    #[cfg(feature = "host")]
     Import(ImportArgs),
     /// Address and protection of a keystore, or of the configured key. Never the key.
+    #[cfg(feature = "host")]
     Show(ShowKeyArgs),
     /// Which keys may claim for the host, as the registry on chain has it. Changing it takes the host's own key.
+    #[cfg(feature = "host")]
     #[command(subcommand)]
     Submitter(SubmitterCommand),
+    /// A validator's keys: the one that votes, and the one that it shows on the network.
+    #[cfg(feature = "validator")]
+    #[command(subcommand)]
+    Validator(ValidatorKeysCommand),
 }
 
+#[cfg(feature = "host")]
 #[derive(Args)]
 pub(crate) struct NewKeyArgs {
     /// The keystore to write; it must not exist.
@@ -162,6 +205,7 @@ pub(crate) struct NewKeyArgs {
     pub(crate) passphrase_file: Option<PathBuf>,
 }
 
+#[cfg(feature = "host")]
 #[derive(Args)]
 pub(crate) struct ImportArgs {
     /// The keystore to write; it must not exist.
@@ -175,6 +219,7 @@ pub(crate) struct ImportArgs {
     pub(crate) passphrase_file: Option<PathBuf>,
 }
 
+#[cfg(feature = "host")]
 #[derive(Args)]
 pub(crate) struct ShowKeyArgs {
     /// A keystore; by default the configured key.
@@ -187,6 +232,7 @@ pub(crate) struct ShowKeyArgs {
     pub(crate) passphrase_file: Option<PathBuf>,
 }
 
+#[cfg(feature = "host")]
 #[derive(Subcommand)]
 pub(crate) enum SubmitterCommand {
     /// Let a key claim, close and finalize for the host. It can never withdraw.
@@ -211,6 +257,7 @@ pub(crate) enum SubmitterCommand {
 }
 
 /// The host's own key, opened for one command. Without any of these the configured key is taken for it.
+#[cfg(feature = "host")]
 #[derive(Args)]
 pub(crate) struct HostKeyArgs {
     /// The host's encrypted keystore.
@@ -224,6 +271,7 @@ pub(crate) struct HostKeyArgs {
     pub(crate) key_file: Option<PathBuf>,
 }
 
+#[cfg(feature = "host")]
 #[derive(Args)]
 pub(crate) struct ChatArgs {
     /// Session file written by `open`.
@@ -242,6 +290,7 @@ pub(crate) struct ChatArgs {
     pub(crate) prompt: String,
 }
 
+#[cfg(feature = "host")]
 #[derive(Args)]
 pub(crate) struct CloseArgs {
     /// Session file written by `open`.
@@ -255,6 +304,7 @@ pub(crate) struct CloseArgs {
     pub(crate) wait: Option<u64>,
 }
 
+#[cfg(feature = "host")]
 #[derive(Args)]
 pub(crate) struct OpenArgs {
     /// JSON-RPC endpoint of the chain.

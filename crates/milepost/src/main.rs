@@ -1,32 +1,48 @@
 //! Milepost: a host node for paid, provable LLM inference. The program is thin: command line, configuration, wiring.
 
+#[cfg(not(any(feature = "host", feature = "validator")))]
+compile_error!("choose what this program is: the feature `host`, `validator`, or both");
+
+#[cfg(feature = "host")]
 mod books;
 mod build_info;
+#[cfg(feature = "host")]
 mod check;
 mod cli;
+#[cfg(feature = "host")]
 mod client;
 mod config;
+#[cfg(feature = "host")]
 mod dev;
+#[cfg(feature = "host")]
 mod host;
+#[cfg(feature = "host")]
 mod inspect;
 mod keys;
 mod logs;
+#[cfg(feature = "host")]
 mod operate;
 mod output;
+#[cfg(feature = "host")]
 mod send;
+#[cfg(feature = "validator")]
+mod validator;
 
 use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use cli::{Cli, Command, EarningsCommand};
+#[cfg(feature = "host")]
+use cli::EarningsCommand;
+use cli::{Cli, Command};
 use config::Config;
 use output::Output;
 
 /// A command line that cannot be read. Not clap's 2, which `reconcile` gives another meaning.
 const USAGE: u8 = 64;
 /// `why` and `reconcile` could not look: no verdict, and none of their own exit codes.
+#[cfg(feature = "host")]
 const CANNOT_LOOK: u8 = 69;
 
 fn main() -> ExitCode {
@@ -39,7 +55,8 @@ fn main() -> ExitCode {
         }
     };
     logs::init(cli.common.json, cli.command.is_service());
-    milepost_settlement::install_tls();
+    // An error means that one is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&format!("cannot start the async runtime: {error}")),
@@ -51,20 +68,30 @@ async fn run(cli: Cli) -> ExitCode {
     let common = cli.common;
     let output = Output::choose(common.json, common.table);
     let loaded = || config::load(common.config.as_deref(), std::env::vars(), &common.set).map_err(|error| error.to_string());
+    #[cfg(feature = "host")]
     let configured = || loaded().map(|(config, _)| config);
     let done = |outcome: Result<(), String>| outcome.map(|()| ExitCode::SUCCESS);
     let outcome: Result<ExitCode, String> = match cli.command {
+        #[cfg(feature = "host")]
         Command::Serve => match loaded() {
             Ok((config, warnings)) => done(host::serve(config, warnings).await.map_err(|error| error.to_string())),
             Err(error) => Err(error),
         },
+        #[cfg(feature = "host")]
         Command::Dev(args) => dev::run(&args).await.map_err(|error| error.to_string()),
+        #[cfg(feature = "host")]
         Command::Client(command) => done(client::run(*command, common.json).await),
+        #[cfg(feature = "host")]
         Command::Why { job } => return looked(with(configured(), async |config| inspect::why(&config, job, output).await).await),
+        #[cfg(feature = "host")]
         Command::Reconcile => return looked(with(configured(), async |config| inspect::reconcile(&config, output).await).await),
+        #[cfg(feature = "host")]
         Command::Doctor(args) => operate::doctor::run(loaded(), &args, output).await,
+        #[cfg(feature = "host")]
         Command::Jobs { all } => done(with(configured(), async |config| operate::jobs::run(&config, all, output).await).await),
+        #[cfg(feature = "host")]
         Command::Claims { job, all } => done(configured().and_then(|config| operate::claims::run(&config, job, all, output))),
+        #[cfg(feature = "host")]
         Command::Earnings { command } => {
             let show = async |config: Config| match &command {
                 None => operate::earnings::show(&config, output).await,
@@ -72,13 +99,24 @@ async fn run(cli: Cli) -> ExitCode {
             };
             done(with(warned(loaded()), show).await)
         }
+        #[cfg(feature = "host")]
         Command::Keys(command) => done(keys::command::run(command, || warned(loaded()), output).await),
+        #[cfg(not(feature = "host"))]
+        Command::Keys(cli::KeysCommand::Validator(command)) => done(validator::keys::command::run(&command, || warned(loaded()), output)),
+        #[cfg(feature = "validator")]
+        Command::Validator(args) => return validator::run(loaded(), args, output).await,
+        #[cfg(feature = "validator")]
+        Command::Evidence(command) => return validator::evidence::run(loaded(), &command, output),
+        #[cfg(feature = "validator")]
+        Command::Db(args) => return validator::db::run(loaded(), &args, output),
+        #[cfg(feature = "host")]
         Command::CheckDemo { report } => Ok(check::check(&report).await.exit_code()),
     };
     outcome.unwrap_or_else(|message| failed(&message))
 }
 
 /// Runs with a configuration, if there is one.
+#[cfg(feature = "host")]
 async fn with<T>(config: Result<Config, String>, run: impl AsyncFnOnce(Config) -> Result<T, String>) -> Result<T, String> {
     run(config?).await
 }
@@ -93,6 +131,7 @@ fn warned(loaded: Result<(Config, Vec<String>), String>) -> Result<Config, Strin
 }
 
 /// A verdict, or that there is none.
+#[cfg(feature = "host")]
 fn looked(outcome: Result<ExitCode, String>) -> ExitCode {
     outcome.unwrap_or_else(|message| {
         failed(&message);
@@ -100,7 +139,7 @@ fn looked(outcome: Result<ExitCode, String>) -> ExitCode {
     })
 }
 
-fn failed(message: &str) -> ExitCode {
+pub(crate) fn failed(message: &str) -> ExitCode {
     // Where nobody can be told, the exit code still tells.
     let _ = writeln!(std::io::stderr(), "milepost: {message}");
     ExitCode::FAILURE

@@ -47,6 +47,7 @@ pub(crate) fn table<const N: usize>(columns: [&str; N], rows: impl IntoIterator<
 }
 
 /// An amount in a token's smallest unit, with its decimal point where the token's decimals are known.
+#[cfg(feature = "host")]
 pub(crate) fn money(amount: u128, decimals: Option<u8>) -> String {
     match decimals {
         Some(decimals) => milepost_client::Amount(amount).display(decimals),
@@ -55,6 +56,7 @@ pub(crate) fn money(amount: u128, decimals: Option<u8>) -> String {
 }
 
 /// Seconds as people say them.
+#[cfg(feature = "host")]
 pub(crate) fn span(seconds: u64) -> String {
     match seconds {
         0..=119 => format!("{seconds} s"),
@@ -69,6 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg(feature = "host")]
     fn amounts_and_spans_read_well() {
         assert_eq!(money(360_000, Some(6)), "0.360000");
         assert_eq!(money(5, None), "5");

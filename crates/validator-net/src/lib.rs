@@ -62,6 +62,7 @@ mod outbox;
 mod peer;
 mod refusal;
 mod service;
+pub mod set_file;
 mod tls;
 mod wire;
 

@@ -6,8 +6,24 @@ use figment::Figment;
 use figment::providers::{Format, Serialized, Toml};
 use figment::value::Value;
 
+use super::Config;
+#[cfg(feature = "host")]
+use super::Secret;
+#[cfg(feature = "host")]
 use super::aliases::{ALIASES, why_ignored};
-use super::{Config, Secret};
+
+/// Without a host there is no key that could stand in a variable: one that does is refused unread.
+#[cfg(not(feature = "host"))]
+use std::string::String as Secret;
+
+/// Variables of the known node: a host's.
+#[cfg(not(feature = "host"))]
+const ALIASES: &[(&str, Option<&str>)] = &[];
+
+#[cfg(not(feature = "host"))]
+fn why_ignored(_: &str) -> &'static str {
+    "it is a host's"
+}
 
 /// Why a configuration was refused.
 #[derive(Debug, thiserror::Error)]
@@ -85,7 +101,7 @@ pub(crate) fn load(
                     hint: "settings are named MILEPOST_SECTION__KEY, as in MILEPOST_NODE__LISTEN".to_owned(),
                 });
             };
-            let key = format!("{}.{}", section.to_lowercase(), key.to_lowercase());
+            let key = format!("{}.{}", section.to_lowercase(), key.to_lowercase().replace("__", "."));
             if key == SECRET {
                 // Never through the general reader, whose errors quote values.
                 warnings.push(bare_key(&name));
@@ -98,9 +114,16 @@ pub(crate) fn load(
     for (key, value) in aliased.iter().chain(&own).chain(overrides) {
         figment = figment.merge(Serialized::default(key, typed(value)));
     }
+    #[cfg_attr(not(feature = "host"), expect(unused_mut, reason = "only a host has a key to put in"))]
     let mut config: Config = figment.extract().map_err(|error| Error::Invalid(explain(&error)))?;
+    #[cfg(feature = "host")]
     if submitter.is_some() {
         config.keys.submitter = submitter;
+    }
+    #[cfg(not(feature = "host"))]
+    if submitter.is_some() {
+        let hint = "this build has no host, and no key of one".to_owned();
+        return Err(Error::UnknownVariable { name: "MILEPOST_KEYS__SUBMITTER".to_owned(), hint });
     }
     Ok((config, warnings))
 }
@@ -127,7 +150,7 @@ fn explain(error: &figment::Error) -> String {
     error.clone().into_iter().map(|one| one.to_string()).collect::<Vec<_>>().join("; ")
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "host"))]
 mod tests {
     use super::*;
 

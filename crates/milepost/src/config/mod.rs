@@ -3,154 +3,61 @@
 //! An unknown key or an unknown `MILEPOST_*` variable is an error: a setting that is silently ignored costs money. Secrets come
 //! from a file or the environment only and are never printed.
 
+#[cfg(feature = "host")]
 mod aliases;
+#[cfg(feature = "host")]
 mod costs;
+#[cfg(feature = "host")]
+mod host;
 mod load;
+#[cfg(feature = "host")]
 mod secret;
+#[cfg(feature = "validator")]
+mod validator;
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::path::PathBuf;
-
+#[cfg(feature = "host")]
 use milepost_gateway::GatewayConfig;
+#[cfg(feature = "host")]
 use milepost_settlement::SettlementConfig;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "host")]
 pub(crate) use costs::{Costs, currency};
+#[cfg(feature = "host")]
+pub(crate) use host::{Backend, EngineKind, Keys, Model, Node, ProverConfig, StoreKind};
 pub(crate) use load::load;
+#[cfg(feature = "host")]
 pub(crate) use secret::Secret;
+#[cfg(feature = "validator")]
+pub(crate) use validator::{Url, Validator};
 
 /// Everything an operator can set.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
     /// Where the ledger lives and how the node is reached.
+    #[cfg(feature = "host")]
     pub(crate) node: Node,
     /// The model.
+    #[cfg(feature = "host")]
     pub(crate) model: Model,
     /// The chain, its contract and how claims are made; without `rpc_url` the node runs in log mode.
-    #[serde(deserialize_with = "chain")]
+    #[cfg(feature = "host")]
+    #[serde(deserialize_with = "host::chain")]
     pub(crate) chain: Option<SettlementConfig>,
     /// The submitter's key.
+    #[cfg(feature = "host")]
     pub(crate) keys: Keys,
     /// The prover.
+    #[cfg(feature = "host")]
     pub(crate) prover: ProverConfig,
     /// The doors.
+    #[cfg(feature = "host")]
     pub(crate) gateway: GatewayConfig,
     /// What things cost, for reports.
+    #[cfg(feature = "host")]
     pub(crate) costs: Costs,
-}
-
-/// Chain id of Base Sepolia, the known node's default.
-const DEFAULT_CHAIN: u64 = 84_532;
-
-/// A chain section without an endpoint is no chain: the known node's variables may name contracts all the same.
-fn chain<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SettlementConfig>, D::Error> {
-    let mut section: BTreeMap<String, figment::value::Value> = BTreeMap::deserialize(deserializer)?;
-    if !section.contains_key("rpc_url") && !section.contains_key("rpc_urls") {
-        return Ok(None);
-    }
-    section.entry("chain_id".to_owned()).or_insert_with(|| DEFAULT_CHAIN.into());
-    let settlement: SettlementConfig = figment::value::Value::from(section).deserialize().map_err(serde::de::Error::custom)?;
-    Ok(Some(settlement))
-}
-
-/// `[node]`
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct Node {
-    /// Folder of the ledger's database; made if absent.
-    pub(crate) data: PathBuf,
-    /// Address of the doors.
-    pub(crate) listen: SocketAddr,
-    /// `rocksdb`, or `memory` (nothing survives: tours and tests only).
-    pub(crate) store: StoreKind,
-}
-
-/// Which store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum StoreKind {
-    /// RocksDB on disk.
-    Rocksdb,
-    /// Nothing survives the process.
-    Memory,
-}
-
-/// `[model]`
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct Model {
-    /// `llama`, or `scripted` (no model at all: tours and tests only).
-    pub(crate) engine: EngineKind,
-    /// A GGUF file.
-    pub(crate) path: Option<PathBuf>,
-    /// Name under which it is offered; the file's stem by default.
-    pub(crate) name: Option<String>,
-    /// CPU threads; by default all but one, so that commits are never starved.
-    pub(crate) threads: Option<u32>,
-    /// Context of each sequence in tokens.
-    pub(crate) context: Option<u32>,
-    /// Sequences decoded at once.
-    pub(crate) parallel: Option<u32>,
-    /// Layers on the GPU.
-    pub(crate) gpu_layers: Option<u32>,
-    /// Tokens per second of the scripted engine.
-    pub(crate) scripted_rate: Option<u32>,
-    /// Tokens of each answer of the scripted engine; unset: until max_tokens.
-    pub(crate) scripted_tokens: Option<u32>,
-}
-
-/// Which engine.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum EngineKind {
-    /// llama.cpp in this process.
-    #[default]
-    Llama,
-    /// Deterministic text without a model.
-    Scripted,
-}
-
-/// `[keys]`
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct Keys {
-    /// The submitter's key as an encrypted keystore (`milepost keys new`).
-    pub(crate) keystore: Option<PathBuf>,
-    /// File with the keystore's passphrase, readable by its owner only; without it `MILEPOST_PASSPHRASE`, else the terminal.
-    pub(crate) passphrase_file: Option<PathBuf>,
-    /// File with the submitter's private key in hexadecimal, readable by its owner only.
-    pub(crate) submitter_file: Option<PathBuf>,
-    /// The key itself; accepted from the environment only (`HOST_PRIVATE_KEY`).
-    #[serde(skip_serializing)]
-    pub(crate) submitter: Option<Secret>,
-}
-
-/// `[prover]`
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct ProverConfig {
-    /// `stark`, or `mock` (tests on chain id 31337 over loopback only).
-    pub(crate) backend: Backend,
-    /// The program `milepost-prover`; by default the one beside this program.
-    pub(crate) program: Option<PathBuf>,
-}
-
-/// Which proofs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Backend {
-    /// Composite STARKs by `milepost-prover`.
-    #[default]
-    Stark,
-    /// No proof at all.
-    Mock,
-}
-
-impl Default for Node {
-    fn default() -> Self {
-        let store = if cfg!(feature = "rocksdb") { StoreKind::Rocksdb } else { StoreKind::Memory };
-        Self { data: PathBuf::from("milepost-data"), listen: SocketAddr::from(([127, 0, 0, 1], 8080)), store }
-    }
+    /// A validator of checkpoints.
+    #[cfg(feature = "validator")]
+    pub(crate) validator: Option<Validator>,
 }

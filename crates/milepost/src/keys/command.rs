@@ -18,6 +18,8 @@ pub(crate) async fn run(command: KeysCommand, config: impl FnOnce() -> Result<Co
         KeysCommand::Import(args) => import(&args, output),
         KeysCommand::Show(args) => show(&args, config, output),
         KeysCommand::Submitter(command) => submitter::run(command, &config()?, output).await,
+        #[cfg(feature = "validator")]
+        KeysCommand::Validator(command) => crate::validator::keys::command::run(&command, config, output),
     }
 }
 

@@ -8,69 +8,17 @@
 //! are told apart from a file of another format. What a hostile file may cost in memory and time is bounded.
 //! Does not: tell a wrong passphrase from a changed ciphertext; nobody can.
 
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use aes::Aes128;
-use aes::cipher::{KeyIvInit, StreamCipher};
 use milepost_statement::Address;
-use rand::TryRngCore;
-use rand::rngs::OsRng;
 use serde::{Deserialize, Serialize};
 use sha3::{Digest, Keccak256};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use super::SecretKey;
-
-/// Largest file read: a keystore has about 500 bytes.
-const MAX_FILE: u64 = 64 * 1024;
-/// Most memory that a file's scrypt parameters may ask for: 1 GiB, eight times what we ask for.
-const MAX_SCRYPT_BYTES: u64 = 1 << 30;
-/// Most scrypt work, `n × r × p`: sixteen times ours.
-const MAX_SCRYPT_WORK: u64 = 1 << 24;
-/// Most PBKDF2 rounds: some seconds.
-const MAX_ROUNDS: u32 = 10_000_000;
-/// Length of the derived key.
-const DERIVED: usize = 32;
-
-/// Why a keystore cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
-    /// The file.
-    #[error("{0}")]
-    Io(#[from] std::io::Error),
-    /// Something is there already.
-    #[error("it exists already, and a key is never written over: move it away, or name another file")]
-    Exists,
-    /// Not of this format.
-    #[error("it is no Web3 keystore of version 3: {0}")]
-    Format(String),
-    /// Parameters that cost more than any honest file.
-    #[error("its {0} asks for more memory or time than any honest keystore")]
-    TooCostly(&'static str),
-    /// The MAC does not fit.
-    #[error("the passphrase is wrong (or the file was changed)")]
-    Passphrase,
-    /// The passphrase fits, and what it opens is no key, or not the key of the file's address.
-    #[error("it holds no key of the address that it names: the file was changed")]
-    AnotherKey,
-    /// The system gives no randomness.
-    #[error("the system gives no randomness: {0}")]
-    Randomness(String),
-}
-
-/// What deriving a key costs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Cost {
-    log_n: u8,
-}
-
-impl Cost {
-    /// What is recommended today: n = 2^17, r = 8, p = 1. 128 MiB and most of a second.
-    pub(crate) const RECOMMENDED: Self = Self { log_n: 17 };
-}
+pub(crate) use super::seal::{Cost, Error};
+use super::seal::{DERIVED, Kdf, bytes, crypt, random, read, uuid, write_new};
 
 /// A keystore file as it is read and written.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -99,53 +47,12 @@ struct CipherParams {
     iv: String,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(tag = "kdf", content = "kdfparams", rename_all = "lowercase")]
-enum Kdf {
-    Scrypt { dklen: usize, n: u64, p: u32, r: u32, salt: String },
-    Pbkdf2 { c: u32, dklen: usize, prf: String, salt: String },
-}
-
-impl Kdf {
-    fn derive(&self, passphrase: &str) -> Result<Zeroizing<[u8; DERIVED]>, Error> {
-        let mut derived = Zeroizing::new([0; DERIVED]);
-        match self {
-            Self::Scrypt { dklen, n, p, r, salt } => {
-                check_length(*dklen)?;
-                let work = n.saturating_mul(u64::from(*r)).saturating_mul(u64::from(*p));
-                if work > MAX_SCRYPT_WORK || n.saturating_mul(u64::from(*r)).saturating_mul(128) > MAX_SCRYPT_BYTES {
-                    return Err(Error::TooCostly("scrypt"));
-                }
-                if !n.is_power_of_two() || *n < 2 {
-                    return Err(Error::Format(format!("scrypt's n is {n}, no power of two")));
-                }
-                let log_n = u8::try_from(n.trailing_zeros()).unwrap_or(u8::MAX);
-                let params = scrypt::Params::new(log_n, *r, *p, DERIVED).map_err(|error| Error::Format(error.to_string()))?;
-                scrypt::scrypt(passphrase.as_bytes(), &bytes("salt", salt)?, &params, &mut *derived)
-                    .map_err(|error| Error::Format(error.to_string()))?;
-            }
-            Self::Pbkdf2 { c, dklen, prf, salt } => {
-                check_length(*dklen)?;
-                if prf != "hmac-sha256" {
-                    return Err(Error::Format(format!("its function is {prf:?}, not hmac-sha256")));
-                }
-                if *c == 0 || *c > MAX_ROUNDS {
-                    return Err(Error::TooCostly("pbkdf2"));
-                }
-                pbkdf2::pbkdf2::<hmac::Hmac<sha2::Sha256>>(passphrase.as_bytes(), &bytes("salt", salt)?, *c, &mut *derived)
-                    .map_err(|error| Error::Format(error.to_string()))?;
-            }
-        }
-        Ok(derived)
-    }
-}
-
 impl Keystore {
     /// Encrypts a key.
     pub(crate) fn encrypt(key: &SecretKey, passphrase: &str, cost: Cost) -> Result<Self, Error> {
         let salt: [u8; 32] = random()?;
         let iv: [u8; 16] = random()?;
-        let kdf = Kdf::Scrypt { dklen: DERIVED, n: 1 << cost.log_n, p: 1, r: 8, salt: hex::encode(salt) };
+        let kdf = Kdf::scrypt(cost, &salt);
         let derived = kdf.derive(passphrase)?;
         let mut text = Zeroizing::new(*key.bytes());
         crypt(&derived, &iv, &mut text[..]);
@@ -198,73 +105,24 @@ impl Keystore {
 
     /// How the passphrase is stretched, for people.
     pub(crate) fn kdf(&self) -> String {
-        match &self.crypto.kdf {
-            Kdf::Scrypt { n, r, p, .. } => format!("scrypt n={n} r={r} p={p}"),
-            Kdf::Pbkdf2 { c, .. } => format!("pbkdf2 c={c}"),
-        }
+        self.crypto.kdf.to_string()
     }
 
     /// Reads a file.
     pub(crate) fn read(path: &Path) -> Result<Self, Error> {
-        let length = std::fs::metadata(path)?.len();
-        if length > MAX_FILE {
-            return Err(Error::Format(format!("{length} bytes")));
-        }
-        let keystore: Self = serde_json::from_slice(&std::fs::read(path)?).map_err(|error| Error::Format(error.to_string()))?;
-        if keystore.version == 3 { Ok(keystore) } else { Err(Error::Format(format!("version {}", keystore.version))) }
+        let keystore: Self = serde_json::from_slice(&read(path)?).map_err(|error| Error::Format(error.to_string()))?;
+        if keystore.version == 3 { Ok(keystore) } else { Err(Error::Format(format!("it is version {} where 3 is read", keystore.version))) }
     }
 
     /// Writes a new file, for its owner only.
     pub(crate) fn write(&self, path: &Path) -> Result<(), Error> {
         let text = serde_json::to_vec_pretty(self).map_err(|error| Error::Format(error.to_string()))?;
-        let mut file = std::fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)
-            .map_err(|error| if error.kind() == std::io::ErrorKind::AlreadyExists { Error::Exists } else { Error::Io(error) })?;
-        file.write_all(&text)?;
-        file.write_all(b"\n")?;
-        file.sync_all()?;
-        // The name must survive a power loss as well: a key that is registered and gone has to be replaced on chain.
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-        std::fs::File::open(folder)?.sync_all()?;
-        Ok(())
+        write_new(path, &text)
     }
-}
-
-fn check_length(dklen: usize) -> Result<(), Error> {
-    if dklen == DERIVED { Ok(()) } else { Err(Error::Format(format!("its derived key has {dklen} bytes, not {DERIVED}"))) }
-}
-
-fn bytes(what: &str, text: &str) -> Result<Vec<u8>, Error> {
-    hex::decode(text.strip_prefix("0x").unwrap_or(text)).map_err(|_| Error::Format(format!("its {what} is not hexadecimal")))
-}
-
-/// Encrypts, or decrypts: in counter mode both are the same.
-fn crypt(derived: &[u8; DERIVED], iv: &[u8; 16], text: &mut [u8]) {
-    let mut key = Zeroizing::new([0_u8; 16]);
-    key.copy_from_slice(&derived[..16]);
-    ctr::Ctr128BE::<Aes128>::new((&*key).into(), iv.into()).apply_keystream(text);
 }
 
 fn mac(derived: &[u8; DERIVED], ciphertext: &[u8]) -> [u8; 32] {
     Keccak256::new().chain_update(&derived[16..]).chain_update(ciphertext).finalize().into()
-}
-
-/// Randomness from the system.
-pub(super) fn random<const N: usize>() -> Result<[u8; N], Error> {
-    let mut bytes = [0; N];
-    OsRng.try_fill_bytes(&mut bytes).map_err(|error| Error::Randomness(error.to_string()))?;
-    Ok(bytes)
-}
-
-/// A random UUID (RFC 9562, version 4).
-fn uuid(mut bytes: [u8; 16]) -> String {
-    bytes[6] = bytes[6] & 0x0f | 0x40;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
-    let text = hex::encode(bytes);
-    format!("{}-{}-{}-{}-{}", &text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..])
 }
 
 #[cfg(test)]
@@ -272,7 +130,7 @@ mod tests {
     use super::*;
 
     /// Cheap enough for a test.
-    const CHEAP: Cost = Cost { log_n: 4 };
+    const CHEAP: Cost = Cost::of(4);
 
     fn key() -> SecretKey {
         SecretKey::from_bytes(Zeroizing::new([0x42; 32])).expect("a key")
@@ -348,11 +206,5 @@ mod tests {
             keystore.crypto.kdf = Kdf::Scrypt { dklen, n, r: 8, p: 1, salt: "00".to_owned() };
             assert!(matches!(keystore.decrypt("p"), Err(Error::Format(_))), "n {n} dklen {dklen}");
         }
-    }
-
-    #[test]
-    fn a_uuid_has_its_version_and_variant() {
-        assert_eq!(uuid([0xff; 16]), "ffffffff-ffff-4fff-bfff-ffffffffffff");
-        assert_eq!(uuid([0; 16]), "00000000-0000-4000-8000-000000000000");
     }
 }

@@ -23,7 +23,7 @@ pub(crate) fn existing(file: Option<&Path>, keystore: &Path) -> Result<Zeroizing
 }
 
 /// A passphrase for a new keystore; typed ones are typed twice.
-pub(super) fn fresh(file: Option<&Path>) -> Result<Zeroizing<String>, String> {
+pub(crate) fn fresh(file: Option<&Path>) -> Result<Zeroizing<String>, String> {
     let found = if let Some(found) = unasked(file)? {
         found
     } else {
@@ -63,6 +63,7 @@ fn ask(prompt: &str) -> Result<Zeroizing<String>, String> {
 }
 
 /// A secret typed on the terminal.
+#[cfg(feature = "host")]
 pub(super) fn ask_secret(prompt: &str) -> Result<Zeroizing<String>, String> {
     ask(prompt)
 }
