@@ -21,6 +21,8 @@
 //! | the database is gone, the witness is there | somebody removed it | a new one; the witness's sign-state stands |
 //! | the witness is missing, damaged, old or another's | nothing shows that the database is the newest | observe until an operator declares |
 //!
+//! A record belongs to one key for good ([`CheckpointDB::bind_key`]): where two validators' directories are exchanged, neither signs.
+//!
 //! **Damage.** Every row is framed with a checksum over table, key and value, and RocksDB checks its blocks. Opening reads every row that
 //! signing or finality may rest on; the many votes of other validators are read behind the start ([`CheckpointDB::check`]) or when they
 //! are needed, and what is then found unreadable is dealt with at the next start. What is damaged is moved aside whole, never deleted; a

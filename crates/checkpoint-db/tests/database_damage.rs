@@ -205,7 +205,7 @@ impl Tally {
 
     fn print(&self) {
         for ((kind, deed), verdicts) in &self.0 {
-            println!("{deed:9} {kind:12} {verdicts:?}");
+            println!("figure {deed:9} {kind:12} {verdicts:?}");
         }
     }
 
@@ -270,7 +270,7 @@ fn every_file_flipped_or_cut_is_found_out_set_aside_and_rebuilt() {
             }
         }
     }
-    println!("{number} cases");
+    println!("figure {number} cases of a file flipped or cut");
     tally.print();
     for (name, deed) in [(".sst", "flipped"), (".sst", "cut"), ("MANIFEST", "cut"), ("CURRENT", "cut"), (".log", "cut"), (WITNESS, "cut")] {
         assert!(tally.of(name, deed, "recovered") + tally.of(name, deed, "refuses") > 0, "no {name} that was {deed} was noticed");
@@ -290,7 +290,7 @@ fn every_two_files_exchanged_are_found_out() {
             tally.count(one, "exchanged", attempt(dir.path(), number, &image, &expected, &exchanged, &what));
         }
     }
-    println!("{} cases", number - 1000);
+    println!("figure {} cases of two files exchanged", number - 1000);
     tally.print();
     assert!(tally.of(".sst", "exchanged", "recovered") > 0, "no exchanged table file was noticed");
 }

@@ -55,7 +55,7 @@ fn judge(package: &str, must_have: &[&str]) {
         let foreign = name.starts_with("milepost") && !ALLOWED.contains(&name.as_str());
         assert!(!forbidden && !foreign, "{package} pulls in {name}");
     }
-    println!("{package}: {} crates", crates.len());
+    println!("figure {package}: {} crates", crates.len());
 }
 
 #[test]

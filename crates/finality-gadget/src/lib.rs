@@ -52,12 +52,13 @@
 //! # Evidence
 //!
 //! Both statements of a contradiction are kept, survive pruning, and convince a third party that has only the schedule
-//! ([`Evidence::verify`]). A certificate testifies against each of its signers.
+//! ([`Evidence::verify`]); it is verified before it is kept. A certificate testifies against each of its signers.
 //!
 //! # Starts
 //!
 //! The newest certificate and the digests below it are verified before anything else, every aggregate behind it in pages
-//! ([`CheckpointFinality::verify_restored`]). Then peers are asked for votes of this key: one that the table does not know, from whomever
+//! ([`CheckpointFinality::verify_restored`]); what does not hold is no longer used or served, and peers are asked for it. The record of own
+//! votes is tied to its key: a directory of another validator is refused. Then peers are asked for votes of this key: one that the table does not know, from whomever
 //! and whenever, ends signing until an operator declares; without a quorum of answers the node observes. It signs when all have answered,
 //! or a quorum and the others had time to. A node without any record
 //! observes too. The declaration ([`persistence::Declaration::OldProcessStopped`]) sets the watermarks to a number K that the old process
@@ -66,7 +67,7 @@
 //! # Does not guarantee
 //!
 //! - **Anything with more than f faulty members in a set.** Two certificates that contradict each other convict at least f + 1 of them and
-//!   halt the gadget.
+//!   halt the gadget, also after restarts: only a new trusted checkpoint ends that.
 //! - **Finality against the chain's will.** With `Ffg` over unfinalised blocks a reorganisation below what is justified can halt it; health
 //!   says so, and only a new trusted checkpoint with a new set id, agreed among operators, restarts it.
 //! - **That an old backup is always noticed.** Peers remember only votes that reached them. An operator who restores one must declare.

@@ -61,6 +61,7 @@ fn a_thousand_validators_agree_and_a_third_of_them_may_be_silent_or_lie() {
             schedule.verify_certificate(certificate).unwrap();
         }
     }
+    println!("figure {VALIDATORS} validators: {CHECKPOINTS} checkpoints certified by 667 at {NODES} whole nodes, 167 silent, 166 lying");
     for node in &nodes {
         assert_eq!(node.finalized().checkpoint, checkpoint(CHECKPOINTS - 1));
     }

@@ -52,7 +52,7 @@ async fn measure(count: u32, rounds: u64) {
     slowest.sort_unstable();
     let millis = |time: Duration| time.as_secs_f64() * 1000.0;
     println!(
-        "{count:>2} validators, {rounds} rounds, {} votes: vote to certificate p50 {:.2} ms, p99 {:.2} ms; slowest validator of a round p50 {:.2} ms, p99 {:.2} ms",
+        "figure {count:>2} validators, {rounds} rounds, {} votes: vote to certificate p50 {:.2} ms, p99 {:.2} ms; slowest validator of a round p50 {:.2} ms, p99 {:.2} ms",
         single.len(),
         millis(percentile(&single, 50)),
         millis(percentile(&single, 99)),
@@ -69,7 +69,7 @@ async fn main() {
     let rounds = std::env::args().nth(1).and_then(|rounds| rounds.parse().ok()).unwrap_or(100);
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    println!("{cores} cores, load {}", load.trim());
+    println!("figure {cores} cores, load {}", load.trim());
     for count in [4, 21] {
         measure(count, rounds).await;
     }

@@ -211,7 +211,7 @@ async fn a_hostile_validator_changes_nothing_and_costs_bounded_memory() {
     futures::future::join_all(flooding).await;
     let taken = received(&nodes) - received_before;
     let allowed = 3 * (limits.messages.burst + limits.messages.per_second * (start.elapsed().as_secs() + 2));
-    println!("of 30,000 messages {taken} were taken in {:?}; at most {allowed} may be", start.elapsed());
+    println!("figure of 30,000 messages {taken} were taken in {:?}; at most {allowed} may be", start.elapsed());
     assert!(taken > 0 && taken <= allowed, "the rate limit holds");
     certify(&mut nodes, next(), "a flood of messages").await;
 
@@ -231,7 +231,13 @@ async fn a_hostile_validator_changes_nothing_and_costs_bounded_memory() {
 
     let (peak, after) = (memory("VmHWM:"), memory("VmRSS:"));
     let growth = peak.saturating_sub(before);
-    println!("resident: before {} KiB, peak {} KiB, after {} KiB", before / 1024, peak / 1024, after / 1024);
+    println!(
+        "figure resident memory of three nodes: before {} KiB, at its peak {} more (at most {}), after {} KiB",
+        before / 1024,
+        growth / 1024,
+        MAX_GROWTH / 1024,
+        after / 1024
+    );
     assert!(growth <= MAX_GROWTH, "grew by {} KiB at the peak, {} KiB are allowed", growth / 1024, MAX_GROWTH / 1024);
 
     // Nobody is locked out by what was done in its name: an honest process with the same key joins and follows.

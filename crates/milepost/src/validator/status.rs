@@ -86,7 +86,7 @@ pub(super) fn words(reason: &Reason) -> String {
             format!("justified on this chain is {source}, and this key signs no source below {mark}: the others must come so far first")
         }
         Reason::NoDirectChild { justified } => {
-            format!("{justified} is certified, but nothing from its direct parent, which is what makes a checkpoint final")
+            format!("checkpoints up to {justified} are certified, but none from its direct parent, which is what makes the parent final")
         }
         Reason::TooManySets => "the next link would span more sets than may vote together".to_owned(),
         Reason::NotAMember => "no set that votes now names this validator".to_owned(),
