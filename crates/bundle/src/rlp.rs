@@ -112,7 +112,7 @@ pub fn string(bytes: &[u8]) -> Vec<u8> {
 
 /// A list of items that are encoded already.
 pub fn list<I: AsRef<[u8]>>(items: &[I]) -> Vec<u8> {
-    prefixed(0xc0, &items.iter().flat_map(|item| item.as_ref()).copied().collect::<Vec<_>>())
+    prefixed(0xc0, &items.iter().flat_map(AsRef::as_ref).copied().collect::<Vec<_>>())
 }
 
 /// A number: its big-endian bytes without leading zeros, as a string.
@@ -127,14 +127,13 @@ pub fn trimmed(bytes: &[u8]) -> &[u8] {
 
 fn prefixed(offset: u8, payload: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(payload.len() + 9);
-    match u8::try_from(payload.len()) {
-        Ok(short @ 0..=55) => out.push(offset + short),
-        _ => {
-            let length = (payload.len() as u64).to_be_bytes();
-            let length = trimmed(&length);
-            out.push(offset + 55 + u8::try_from(length.len()).expect("a length has at most eight bytes"));
-            out.extend(length);
-        }
+    if let Ok(short @ 0..=55) = u8::try_from(payload.len()) {
+        out.push(offset + short);
+    } else {
+        let length = (payload.len() as u64).to_be_bytes();
+        let length = trimmed(&length);
+        out.push(offset + 55 + u8::try_from(length.len()).expect("a length has at most eight bytes"));
+        out.extend(length);
     }
     out.extend(payload);
     out

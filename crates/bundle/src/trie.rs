@@ -172,9 +172,10 @@ fn pack(path: &[u8], is_leaf: bool) -> Vec<u8> {
 /// A path and whether it is a leaf's, from its hex-prefix encoding.
 fn unpack(bytes: &[u8]) -> Option<(Vec<u8>, bool)> {
     let (first, rest) = bytes.split_first()?;
-    let mut path = match first >> 4 {
-        0 | 2 if first & 15 == 0 => Vec::new(),
-        1 | 3 => vec![first & 15],
+    // An even path's second nibble is zero, an odd one's the path's first.
+    let mut path = match (first >> 4, first & 15) {
+        (0 | 2, 0) => Vec::new(),
+        (1 | 3, nibble) => vec![nibble],
         _ => return None,
     };
     path.extend(nibbles(rest));

@@ -132,12 +132,12 @@ fn fake(statement: &Statement) -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_served_bundle_is_checked_offline_on_chain_and_by_running_it_again() {
     let scene = Scene::play().await;
-    each_class_has_its_exit_code(&scene).await;
+    each_class_has_its_exit_code(&scene);
     the_chain_is_compared(&scene).await;
     turns_are_run_again(&scene);
 }
 
-async fn each_class_has_its_exit_code(scene: &Scene) {
+fn each_class_has_its_exit_code(scene: &Scene) {
     // 0: with neither variables nor network, where the machine lets one be shut out of it.
     let mut alone = Command::new("unshare");
     alone.args(["-n", env!("CARGO_BIN_EXE_milepost")]);

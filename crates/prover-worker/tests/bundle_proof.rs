@@ -257,6 +257,9 @@ async fn a_bundle_of_two_claims_is_refused() {
     assert_eq!(Bundle::decode(&[&file[..], &file[BUNDLE_TAG.len()..]].concat()), Err(FormatError::TwoClaims));
 }
 
+/// A way of altering a bundle.
+type Change = fn(&mut Bundle);
+
 #[tokio::test]
 async fn a_program_without_our_crates_comes_to_the_same_verdicts() {
     let verdict = |bundle: &Bundle| stranger::verify(&bundle.encode().unwrap(), &IMAGE_ID.to_string());
@@ -270,12 +273,12 @@ async fn a_program_without_our_crates_comes_to_the_same_verdicts() {
     public.opening = None;
     assert!(verdict(&public).unwrap().contains("not opened here"));
 
-    let refusal = |change: fn(&mut Bundle)| {
+    let refusal = |change: Change| {
         let mut bundle = bundle.clone();
         change(&mut bundle);
         verdict(&bundle).unwrap_err()
     };
-    let cases: [(fn(&mut Bundle), &str); 9] = [
+    let cases: [(Change, &str); 9] = [
         (|it| ids(it)[7] ^= 1, "from 6 on are not those"),
         (|it| ids(it).swap(1, 2), "from 0 on are not those"),
         (|it| ids(it).truncate(9), "more or fewer"),

@@ -1,6 +1,8 @@
 //! Conversations that nobody disturbs.
 
-use milepost_client::{Error, Event, Outcome, Session, Step, Wallet};
+use milepost_client::file::SessionFile;
+use milepost_client::{Error, Event as Seen, Outcome, Session, Step, Wallet};
+use milepost_ledger::{AccountId, Event, SessionEnd, UnixSeconds};
 use milepost_statement::{TokenCount, TokenSeq};
 
 use crate::rig::{JOB, Rig, Setup, ask, in_time, wallet};
@@ -10,7 +12,7 @@ async fn a_conversation_over_both_doors_ends_with_every_token_sealed_and_signed_
     let mut rig = Rig::start(Setup::default()).await;
     let mut seals = 0;
     let outcome = in_time(rig.session.chat_ws_observed(ask("one", 120), &mut |event| {
-        seals += u64::from(matches!(event, Event::Sealed(_)));
+        seals += u64::from(matches!(event, Seen::Sealed(_)));
         Step::Continue
     }))
     .await;
@@ -43,7 +45,7 @@ async fn the_text_is_the_same_through_both_doors_and_in_pieces() {
     let mut pieces = String::new();
     let request = milepost_client::ChatRequest { temperature: 0.0, ..ask("the same", 60) };
     let outcome = in_time(rig.session.chat_ws_observed(request.clone(), &mut |event| {
-        if let Event::Tokens { text, .. } = event {
+        if let Seen::Tokens { text, .. } = event {
             pieces.push_str(text);
         }
         Step::Continue
@@ -62,7 +64,7 @@ async fn a_cancelled_answer_ends_with_a_receipt_over_what_came() {
     let mut rig = Rig::start(Setup::paced(300)).await;
     let mut count = 0;
     let outcome = in_time(rig.session.chat_ws_observed(ask("long", 400), &mut |event| {
-        if let Event::Tokens { ids, .. } = event {
+        if let Seen::Tokens { ids, .. } = event {
             count += ids.len();
         }
         if count >= 10 { Step::Cancel } else { Step::Continue }
@@ -96,6 +98,24 @@ async fn a_refused_request_leaves_nothing_unfinished() {
     assert!(matches!(&http, Error::Host { status: 404, .. }), "{http}");
     assert_eq!(rig.session.unfinished(), None);
     assert_eq!(in_time(rig.session.chat_ws(ask("y", 5))).await.expect("an answer").count, TokenCount(5));
+}
+
+#[tokio::test]
+async fn checkpoints_are_fetched_also_by_a_session_whose_token_is_gone_or_void() {
+    for token in [None, Some("mps_00".to_owned())] {
+        let mut rig = Rig::start(Setup::default()).await;
+        in_time(rig.session.chat_ws(ask("one", 120))).await.expect("an answer");
+        drop(rig.session);
+        let end = Event::EndSession { account: AccountId::Job(JOB), reason: SessionEnd::Idle, at: UnixSeconds(0) };
+        rig.node.db.apply(vec![end]).await.expect("the host seals the rest while nobody is there");
+        let mut file = SessionFile::open(&rig.path).expect("the session's file");
+        file.update(|record| record.access = token).expect("written");
+        drop(file);
+        let mut session = Session::load(wallet(), &rig.path).await.expect("our own");
+        assert_eq!(session.transcript().sealed(), TokenSeq(100));
+        in_time(session.sync_checkpoints()).await.expect("the depositor may ask");
+        assert_eq!(session.transcript().sealed(), TokenSeq(120));
+    }
 }
 
 #[tokio::test]

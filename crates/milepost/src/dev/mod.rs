@@ -6,6 +6,7 @@
 //! payout. What happened is written to `report.json`; a *separate process* (`milepost check-demo`) recomputes it from the client's
 //! capture, the chain's logs and the receipts, and decides the exit code.
 
+mod bundles;
 mod node;
 mod play;
 mod report;
@@ -80,14 +81,16 @@ pub(crate) async fn run(args: &DevArgs) -> Result<ExitCode, Error> {
     let played = play::play(&mut stage, &mut show).await?;
     let report = report::write(&stage, &played).await?;
     show::Show::money(&played.paid, stage.price());
-    show.begin("a second process recomputes the report from capture, chain and receipts");
     let program = std::env::current_exe().map_err(|source| Error::Io { what: "find this program".to_owned(), source })?;
+    let bundles = bundles::check(&program, &stage.out, stage.tour, &mut show).await?;
+    show.begin("a second process recomputes the report from capture, chain and receipts");
     let status = tokio::process::Command::new(program)
         .arg("check-demo")
         .arg(&report)
         .status()
         .await
         .map_err(|source| Error::Io { what: "start the checker".to_owned(), source })?;
-    show.end(&report, status.success());
-    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let holds = bundles && status.success();
+    show.end(&report, holds);
+    Ok(if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -106,37 +106,39 @@ impl Found {
     }
 
     fn text(&self, name: Digest) -> String {
-        let mut text = format!("bundle {name}\n\n");
+        let mut lines = vec![format!("bundle {name}"), String::new()];
         for line in &self.report.lines {
             let mark = match line.verdict {
                 Verdict::Holds => "ok  ",
                 Verdict::Fails(_) => "FAIL",
                 Verdict::NotChecked => "-   ",
             };
-            text += &format!("{mark}  {:<20} {}\n", line.name, line.words);
+            lines.push(format!("{mark}  {:<20} {}", line.name, line.words));
         }
-        text += "\n";
+        lines.push(String::new());
         match &self.bundle {
             Some(bundle) if self.report.proven => {
-                text += &format!(
-                    "What is proven: {PROVEN}\n    N = {}, host {}, job {} on chain {}, tokens {} to {}.\n",
-                    bundle.statement.count,
-                    bundle.statement.host,
-                    bundle.statement.job_id,
-                    bundle.statement.chain_id,
-                    bundle.statement.first_seq,
-                    bundle.statement.end().0 - 1,
-                );
+                let it = &bundle.statement;
+                lines.push(format!("What is proven: {PROVEN}"));
+                lines.push(format!(
+                    "    N = {}, host {}, job {} on chain {}, tokens {} to {}.",
+                    it.count,
+                    it.host,
+                    it.job_id,
+                    it.chain_id,
+                    it.first_seq,
+                    it.end().0 - 1
+                ));
             }
-            Some(_) if self.report.class().is_none() => text += "TEST ONLY: this is a mock proof. Nothing is proven.\n",
-            _ => text += "Nothing is proven by this bundle.\n",
+            Some(_) if self.report.class().is_none() => lines.push("TEST ONLY: this is a mock proof. Nothing is proven.".to_owned()),
+            _ => lines.push("Nothing is proven by this bundle.".to_owned()),
         }
-        text += &format!("What is not proven: {NOT_PROVEN}\n");
+        lines.push(format!("What is not proven: {NOT_PROVEN}"));
         if let Some(replay) = &self.replay {
-            text += "\n";
-            text += &replay.text();
+            lines.push(String::new());
+            lines.extend(replay.lines());
         }
-        text
+        lines.join("\n")
     }
 }
 

@@ -127,8 +127,8 @@ impl Outcome {
         json!({ "turns": turns, "tokens_of_an_earlier_turn": self.before, "conclusion": self.conclusion() })
     }
 
-    pub(super) fn text(&self) -> String {
-        let mut text = String::new();
+    pub(super) fn lines(&self) -> Vec<String> {
+        let mut lines = Vec::new();
         for turn in &self.turns {
             let found = match &turn.replayed {
                 Replayed::Same => format!("the same {} tokens", turn.tokens),
@@ -138,12 +138,13 @@ impl Outcome {
                 ),
                 Replayed::Not(reason) => format!("not run: {reason}"),
             };
-            text += &format!("replay  turn at token {:<8} {found}\n", turn.start);
+            lines.push(format!("replay  turn at token {:<8} {found}", turn.start));
         }
         if self.before > 0 {
-            text += &format!("replay  the first {} tokens belong to a turn that began in the claim before\n", self.before);
+            lines.push(format!("replay  the first {} tokens belong to a turn that began in the claim before", self.before));
         }
-        text + self.conclusion() + "\n"
+        lines.push(self.conclusion().to_owned());
+        lines
     }
 }
 
