@@ -13,7 +13,7 @@ const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "..");
 const out = path.join(root, "artifacts");
 
 /** What is deployed, and the interfaces that others bind to. */
-const PUBLISHED = ["JobMarketplace", "HostEarnings", "HostRegistry", "TestUSDC", "IRiscZeroVerifier"];
+const PUBLISHED = ["JobMarketplace", "HostEarnings", "HostRegistry", "TestUSDC", "IRiscZeroVerifier", "CertificateVerifier"];
 /** EIP-170: a larger contract cannot be deployed. */
 const MAX_DEPLOYED_BYTES = 24576;
 /** Must equal foundry.toml, so that tests run the very code that is shipped; `build` checks that they do. */
