@@ -10,7 +10,7 @@ use crate::build_info::version_line;
 #[cfg(feature = "validator")]
 use crate::validator::args::{DbArgs, EvidenceCommand, ValidatorArgs, ValidatorKeysCommand};
 
-/// A host node for paid, provable LLM inference.
+/// A host node for paid, provable LLM inference, and a validator of checkpoint finality.
 #[derive(Parser)]
 #[command(name = "milepost", version = version_line(), propagate_version = true)]
 pub(crate) struct Cli {

@@ -6,9 +6,15 @@ use figment::Figment;
 use figment::providers::{Format, Serialized, Toml};
 use figment::value::Value;
 
+use super::Config;
+#[cfg(feature = "host")]
+use super::Secret;
 #[cfg(feature = "host")]
 use super::aliases::{ALIASES, why_ignored};
-use super::{Config, Secret};
+
+/// Without a host there is no key that could stand in a variable: one that does is refused unread.
+#[cfg(not(feature = "host"))]
+use std::string::String as Secret;
 
 /// Variables of the known node: a host's.
 #[cfg(not(feature = "host"))]

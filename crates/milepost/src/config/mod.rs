@@ -10,6 +10,7 @@ mod costs;
 #[cfg(feature = "host")]
 mod host;
 mod load;
+#[cfg(feature = "host")]
 mod secret;
 #[cfg(feature = "validator")]
 mod validator;
@@ -25,6 +26,7 @@ pub(crate) use costs::{Costs, currency};
 #[cfg(feature = "host")]
 pub(crate) use host::{Backend, EngineKind, Keys, Model, Node, ProverConfig, StoreKind};
 pub(crate) use load::load;
+#[cfg(feature = "host")]
 pub(crate) use secret::Secret;
 #[cfg(feature = "validator")]
 pub(crate) use validator::{Url, Validator};

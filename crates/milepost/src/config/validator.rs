@@ -226,6 +226,7 @@ impl Persistence {
 /// `[validator.timing]`: milliseconds; what is unset is as the gadget has it, for validators on one continent.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
+#[allow(clippy::struct_field_names, reason = "settings name their unit")]
 pub(crate) struct Timing {
     /// An own vote is sent again this often until it is certified.
     pub(crate) resend_ms: Option<u64>,

@@ -17,6 +17,8 @@ pub(crate) struct ValidatorArgs {
 pub(crate) enum ValidatorCommand {
     /// Say what this key has signed, which the database cannot know by itself. The validator must be stopped.
     Declare(DeclareArgs),
+    /// Whether this validator can vote, and what to mend. Exit code: 0 nothing, 1 something to mend, 3 something to look at.
+    Doctor,
     /// Check the set file, and print what all operators must agree on.
     Set {
         /// The file; by default the configured one.
@@ -99,9 +101,9 @@ pub(crate) enum EvidenceCommand {
     Verify {
         /// The evidence: its encoding, or the same in hexadecimal digits.
         file: PathBuf,
-        /// The set file.
+        /// The set file; by default the configured one.
         #[arg(long)]
-        set: PathBuf,
+        set_file: Option<PathBuf>,
     },
     /// Evidence that this validator's database keeps. The validator must be stopped.
     List,

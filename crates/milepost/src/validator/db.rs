@@ -55,7 +55,7 @@ fn validator(settings: &Validator, command: &DbCommand, output: Output) -> Resul
 
 fn stats(path: &Path, output: Output) -> Result<u8, Error> {
     let Inspection { db, doubt } = inspect(path)?;
-    let stats = db.get_stats()?;
+    let counts = db.get_stats()?;
     let doubt = doubt.or(db.doubt()?);
     let state = db.sign_state()?;
     let refused = state.as_ref().and_then(|state| match &state.standing {
@@ -65,15 +65,15 @@ fn stats(path: &Path, output: Output) -> Result<u8, Error> {
     let number = |number: Option<finality_gadget::CheckpointNumber>| number.map(|number| number.0);
     let shown = json!({
         "path": path,
-        "last_finalized": number(stats.last_finalized),
-        "certificates": stats.total_certificates,
-        "signatures": stats.total_signatures,
-        "own_votes": stats.own_votes,
-        "evidence": stats.evidence,
-        "oldest_checkpoint": number(stats.oldest_checkpoint),
-        "newest_checkpoint": number(stats.newest_checkpoint),
+        "last_finalized": number(counts.last_finalized),
+        "certificates": counts.total_certificates,
+        "signatures": counts.total_signatures,
+        "own_votes": counts.own_votes,
+        "evidence": counts.evidence,
+        "oldest_checkpoint": number(counts.oldest_checkpoint),
+        "newest_checkpoint": number(counts.newest_checkpoint),
         "pruned_below": db.pruned_below()?.0,
-        "disk_bytes": stats.disk_bytes,
+        "disk_bytes": counts.disk_bytes,
         "max_source": state.as_ref().map(|state| state.max_source.0),
         "max_target": state.as_ref().map(|state| state.max_target.0),
         "domain": state.as_ref().map(|state| state.domain.to_string()),
@@ -101,7 +101,8 @@ pub(super) fn inspect(path: &Path) -> Result<Inspection, Error> {
     Ok(CheckpointDB::inspect(path)?)
 }
 
-/// The process that has a RocksDB database open for writing, if any does: RocksDB holds a POSIX lock on a file of its own.
+/// The process that has a RocksDB database open for writing, if any does: RocksDB holds a POSIX lock on a file of its own. Never to be
+/// asked by that process itself: closing the file would end its own lock.
 pub(super) fn holder(path: &Path) -> Option<i32> {
     let file = File::open(path.join("LOCK")).ok()?;
     let seek = libc::c_short::try_from(libc::SEEK_SET).unwrap_or_default();

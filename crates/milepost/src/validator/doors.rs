@@ -23,6 +23,9 @@ use super::{Error, meters};
 /// A page that is asked for and not taken is given up after this at the end of the process.
 const LAST_PAGES: Duration = Duration::from_secs(2);
 
+/// The gadget's thread tells of itself several times a second. After so long without, something holds it.
+const SILENCE: Duration = Duration::from_secs(30);
+
 /// What the pages are made of.
 pub(super) struct Views {
     /// The gadget.
@@ -87,7 +90,7 @@ impl Views {
 /// Answers until told to stop.
 pub(super) async fn serve(listener: TcpListener, views: Arc<Views>, stop: CancellationToken) -> Result<(), Error> {
     let router = Router::new()
-        .route("/health", get(|| async { Json(json!({ "status": "ok" })) }))
+        .route("/health", get(health))
         .route("/ready", get(ready))
         .route("/status", get(|State(views): State<Arc<Views>>| async move { Json(views.page()) }))
         .route("/metrics", get(figures))
@@ -102,6 +105,14 @@ pub(super) async fn serve(listener: TcpListener, views: Arc<Views>, stop: Cancel
         served = serving => served.map_err(|error| Error::Ended { part: "doors", reason: error.to_string() }),
         () = too_long => Ok(()),
     }
+}
+
+/// Whether the gadget's thread still turns: a disk that never answers stops it without ending it.
+async fn health(State(views): State<Arc<Views>>) -> Response {
+    let silent = views.status.borrow().as_ref().map_or(Duration::ZERO, |status| status.at.elapsed());
+    let live = silent < SILENCE;
+    let code = if live { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (code, Json(json!({ "live": live, "silent_seconds": silent.as_secs() }))).into_response()
 }
 
 async fn ready(State(views): State<Arc<Views>>) -> Response {

@@ -58,10 +58,10 @@ impl Driver {
                         let _ = answer.send(self.gadget.wanted(eligible, finalized));
                     }
                     Some(Look::View(view)) => self.gadget.observe(view)?,
-                    None => return self.ended("chain", &stop),
+                    None => return ended("chain", &stop),
                 },
                 message = self.inbox.next() => {
-                    let Some((from, message)) = message else { return self.ended("network", &stop) };
+                    let Some((from, message)) = message else { return ended("network", &stop) };
                     self.gadget.receive(from, message)?;
                     for _ in 1..MESSAGES_IN_A_ROW {
                         let Some((from, message)) = self.inbox.try_next() else { break };
@@ -75,11 +75,6 @@ impl Driver {
         }
     }
 
-    /// A part that feeds this one is gone. When the process was told to stop that is as it should be.
-    fn ended(&self, part: &'static str, stop: &CancellationToken) -> Result<(), Error> {
-        if stop.is_cancelled() { Ok(()) } else { Err(Error::Ended { part, reason: "it sends nothing any more".to_owned() }) }
-    }
-
     fn publish(&mut self) -> Result<(), Error> {
         let health = self.gadget.health();
         let state = self.db.as_ref().map(|db| db.sign_state()).transpose()?.flatten();
@@ -89,7 +84,8 @@ impl Driver {
         };
         let verified = self.gadget.background().map_or((true, 0), |background| (background.is_done(), background.damaged().len()));
         let last_signed = state.map(|state| state.max_target);
-        let status = Status { validator: self.me, finalized: self.gadget.finalized().checkpoint, health, last_signed, advice, verified };
+        let (validator, finalized, at) = (self.me, self.gadget.finalized().checkpoint, Instant::now());
+        let status = Status { validator, finalized, health, last_signed, advice, at, verified };
         meters::status(&status);
         let before = self.status.send_replace(Some(status));
         let now = self.status.borrow();
@@ -112,6 +108,11 @@ impl Driver {
             )
         })
     }
+}
+
+/// A part that feeds the gadget is gone. When the process was told to stop that is as it should be.
+fn ended(part: &'static str, stop: &CancellationToken) -> Result<(), Error> {
+    if stop.is_cancelled() { Ok(()) } else { Err(Error::Ended { part, reason: "it sends nothing any more".to_owned() }) }
 }
 
 /// Logs what has changed.

@@ -89,11 +89,12 @@ impl Error {
     /// an address taken. 78: configuration, keys or set file must be mended first, so that starting again is of no use.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Configuration(_) | Self::SetFile(_) | Self::Network(_) => CONFIGURATION,
+            Self::Configuration(_)
+            | Self::SetFile(_)
+            | Self::Network(_)
+            | Self::Finality(finality::Error::WrongKey(_) | finality::Error::NoStorage) => CONFIGURATION,
             Self::Held { .. } | Self::Listen { .. } => FOR_NOW,
-            Self::Database(_) => STORAGE,
-            Self::Finality(finality::Error::WrongKey(_) | finality::Error::NoStorage) => CONFIGURATION,
-            Self::Finality(_) => STORAGE,
+            Self::Database(_) | Self::Finality(_) => STORAGE,
             Self::Refused(_) | Self::History(_) | Self::File { .. } => REFUSED,
             Self::Chain(_) => CANNOT_LOOK,
             Self::Ended { .. } | Self::System(_) => BROKEN,

@@ -25,24 +25,27 @@ const PAGE: usize = 256;
 pub(crate) fn run(loaded: Result<(Config, Vec<String>), String>, command: &EvidenceCommand, output: Output) -> ExitCode {
     let configured = || settings(&loaded.map_err(Error::Configuration)?.0);
     match command {
-        EvidenceCommand::Verify { file, set } => verify(file, set, output),
+        EvidenceCommand::Verify { file, set_file: Some(set) } => verify(file, set, output),
+        EvidenceCommand::Verify { file, set_file: None } => {
+            let set = configured().and_then(|settings| settings.set_file().map(Path::to_owned).map_err(Error::Configuration));
+            match set {
+                Ok(set) => verify(file, &set, output),
+                Err(error) => cannot_look(&error.to_string()),
+            }
+        }
         EvidenceCommand::List => exit(configured().and_then(|settings| list(&settings, output))),
         EvidenceCommand::Export { out } => exit(configured().and_then(|settings| export(&settings, out, output))),
     }
 }
 
 fn verify(file: &Path, set: &Path, output: Output) -> ExitCode {
-    let cannot_look = |message: String| {
-        crate::failed(&message);
-        ExitCode::from(CANNOT_LOOK)
-    };
     let agreement = match SetFile::read(set).and_then(|file| file.agreement()) {
         Ok(agreement) => agreement,
-        Err(error) => return cannot_look(error.to_string()),
+        Err(error) => return cannot_look(&error.to_string()),
     };
     let bytes = match read(file) {
         Ok(bytes) => bytes,
-        Err(error) => return cannot_look(format!("{}: {error}", file.display())),
+        Err(error) => return cannot_look(&format!("{}: {error}", file.display())),
     };
     let verdict = Evidence::decode(&bytes).map_err(|error| error.to_string()).and_then(|evidence| {
         let conflict = evidence.verify(&agreement.schedule).map_err(|error| error.to_string())?;
@@ -60,6 +63,11 @@ fn verify(file: &Path, set: &Path, output: Output) -> ExitCode {
         Ok(()) => code,
         Err(error) => exit(Err(error)),
     }
+}
+
+fn cannot_look(message: &str) -> ExitCode {
+    crate::failed(message);
+    ExitCode::from(CANNOT_LOOK)
 }
 
 /// The encoding itself, or its hexadecimal digits.

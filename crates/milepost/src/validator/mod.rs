@@ -35,6 +35,7 @@ pub(crate) mod args;
 mod chain;
 pub(crate) mod db;
 mod declare;
+pub(crate) mod doctor;
 
 mod doors;
 mod driver;
@@ -66,6 +67,10 @@ pub(crate) async fn run(loaded: Result<(Config, Vec<String>), String>, args: Val
         },
         (Ok((config, _)), Some(ValidatorCommand::Declare(args))) => match settings(&config) {
             Ok(settings) => declare::run(&settings, &args, output).await,
+            Err(error) => Err(error),
+        },
+        (Ok((config, _)), Some(ValidatorCommand::Doctor)) => match settings(&config) {
+            Ok(settings) => return doctor::run(&settings, output).await,
             Err(error) => Err(error),
         },
         (loaded, Some(ValidatorCommand::Set { file })) => set::run(loaded, file, output),

@@ -243,8 +243,12 @@ async fn maintain(mut maintenance: Maintenance, db: Arc<CheckpointDB>, pause: Du
         };
         match report {
             Ok(report) => {
-                report.flushed.map(meters::flush);
-                report.pruned.map(|(_, took)| meters::prune(took));
+                if let Some(took) = report.flushed {
+                    meters::flush(took);
+                }
+                if let Some((_, took)) = report.pruned {
+                    meters::prune(took);
+                }
             }
             Err(error) => return ("maintenance", Err(Error::Finality(error.into()))),
         }

@@ -1,5 +1,7 @@
 //! How the validator is doing, for its pages, its metrics and its log.
 
+use std::time::Instant;
+
 use finality_gadget::{CheckpointNumber, FinalityCheckpoint, Health, Lag, Reason, Standing, ValidatorId};
 use milepost_validator_net::PeerReport;
 use serde_json::{Value, json};
@@ -19,6 +21,8 @@ pub(super) struct Status {
     pub(super) last_signed: Option<CheckpointNumber>,
     /// What an operator can do about a node that does not sign.
     pub(super) advice: Option<String>,
+    /// When this was so.
+    pub(super) at: Instant,
     /// Whether every certificate of before the start was verified, and how many did not hold.
     pub(super) verified: (bool, usize),
 }

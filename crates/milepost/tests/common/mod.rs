@@ -212,7 +212,7 @@ impl Node {
 }
 
 /// Sends a signal to a child that was not waited for yet, so that its number is still its own.
-fn signal(pid: u32, signal: nix::sys::signal::Signal) {
+pub fn signal(pid: u32, signal: nix::sys::signal::Signal) {
     let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).expect("a pid"));
     nix::sys::signal::kill(pid, signal).expect("signalled");
 }

@@ -72,6 +72,22 @@ impl Findings {
         self.0.push(Finding { check, verdict: Verdict::Failure, found: found.into(), code: Some(code), advice: Some(advice.into()) });
     }
 
+    /// What a validator that is configured beside the host has found of itself.
+    #[cfg(feature = "validator")]
+    async fn validator(&mut self, config: &Config) {
+        use crate::validator::doctor::Verdict as Theirs;
+        let Some(settings) = &config.validator else { return };
+        for finding in crate::validator::doctor::check(settings).await {
+            let found = format!("validator: {}", finding.found);
+            match finding.verdict {
+                Theirs::Ok => self.ok(finding.check, found),
+                Theirs::Skipped => self.skipped(finding.check, found),
+                Theirs::Warning => self.warning(finding.check, found, finding.advice),
+                Theirs::Failure => self.failure(finding.check, found, finding.advice),
+            }
+        }
+    }
+
     fn exit_code(&self) -> u8 {
         let any = |verdict| self.0.iter().any(|finding| finding.verdict == verdict);
         match (any(Verdict::Failure), any(Verdict::Warning)) {
@@ -125,6 +141,8 @@ async fn everything(config: &Config, args: &DoctorArgs, findings: &mut Findings)
     local::disk(config, findings);
     chain::clock(seen.as_ref(), findings);
     node::check(config, args.expect_commit.as_deref(), findings).await;
+    #[cfg(feature = "validator")]
+    findings.validator(config).await;
 }
 
 fn text(findings: &Findings) -> String {
