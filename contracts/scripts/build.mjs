@@ -14,7 +14,7 @@ const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "..");
 const out = path.join(root, "artifacts");
 
 /** What is deployed, and the interfaces that others bind to. */
-const PUBLISHED = ["JobMarketplace", "HostEarnings", "HostRegistry", "TestUSDC", "IRiscZeroVerifier"];
+const PUBLISHED = ["JobMarketplace", "HostEarnings", "HostRegistry", "TestUSDC", "IRiscZeroVerifier", "CertificateVerifier"];
 /** Test marketplaces, one for each generation that others deployed, and what stands around them. */
 const GENERATIONS = [
   "BytesForm",

@@ -390,6 +390,28 @@ async fn under_ffg_a_certificate_makes_its_source_final_and_a_longer_link_nothin
     following.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_strangers_is_let_go_and_a_follower_gets_through() {
+    const FLOOD: usize = 100;
+    let committee = Committee::new(KIND, 4).await;
+    let agreement = set_file(&committee, 4).agreement().expect("a sound set file");
+    let door = Open::with(&committee.transport_key(1), &agreement, Board::new()).await;
+    post(&door.board, &good(&agreement, ROOT + 1));
+    let mut strangers = Vec::new();
+    for _ in 0..FLOOD {
+        strangers.push(tokio::net::TcpStream::connect(door.address).await.expect("the system accepts"));
+    }
+    // They say nothing. Some are turned away, the others have the time of a handshake; nobody is kept for ever.
+    for mut stranger in strangers {
+        let read = tokio::time::timeout(common::PATIENCE, tokio::io::AsyncReadExt::read(&mut stranger, &mut [0; 1])).await;
+        assert!(matches!(read, Ok(Ok(0) | Err(_))), "a silent stranger is still there: {read:?}");
+    }
+    let folder = folder();
+    let following = Following::start(&agreement, vec![source(&committee, 1, door.address)], folder.path());
+    following.reaches(ROOT + 1).await;
+    following.stop().await;
+}
+
 #[test]
 fn a_follower_without_anybody_to_ask_says_so() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");

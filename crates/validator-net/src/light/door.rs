@@ -270,3 +270,28 @@ impl AsyncWrite for Visitor {
         Pin::new(&mut self.get_mut().tls).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[test]
+    fn places_are_bounded_for_each_address_and_in_all_and_are_given_back() {
+        let places = Arc::new(Places::default());
+        let address = |last: u8| IpAddr::V4(Ipv4Addr::new(192, 0, 2, last));
+        let mut taken: Vec<Place> = (0..MAX_VISITORS_OF_ONE).filter_map(|_| places.take(address(1))).collect();
+        assert_eq!(taken.len(), MAX_VISITORS_OF_ONE);
+        assert!(places.take(address(1)).is_none(), "one address takes no more");
+        for other in 2..=u8::MAX {
+            taken.extend(std::iter::from_fn(|| places.take(address(other))));
+        }
+        assert_eq!(taken.len(), MAX_VISITORS);
+        assert!(places.take(IpAddr::V4(Ipv4Addr::LOCALHOST)).is_none(), "nor do all together");
+        taken.pop();
+        assert!(places.take(address(3)).is_some(), "a place that was left is free");
+        drop(taken);
+        assert!(places.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty(), "nothing is remembered of those who left");
+    }
+}
