@@ -340,7 +340,7 @@ async fn the_preflight_names_what_is_wrong_before_anything_is_served() -> Done {
     assert_eq!(refused(&|config| config.chain_id = ChainId(84532)).await, "MP-S-002");
     assert_eq!(refused(&|config| config.marketplace.0[0] ^= 1).await, "MP-S-003");
     let registry = milepost_ledger::Address(world.deployed.registry.into_array());
-    assert_eq!(refused(&|config| config.marketplace = registry).await, "MP-S-005");
+    assert_eq!(refused(&|config| config.marketplace = registry).await, "MP-S-040");
     let nobody = milepost_ledger::Address([9; 20]);
     assert_eq!(refused(&|config| config.host = Some(nobody)).await, "MP-S-007");
     assert_eq!(refused(&|config| config.rpc_url = "not a url".into()).await, "MP-S-022");

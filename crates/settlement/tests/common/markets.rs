@@ -10,7 +10,7 @@ use milepost_settlement::{Chain, Deps, Handle, Settlement, SubmitterKey};
 use milepost_test_support::elsewhere::Elsewhere;
 pub use milepost_test_support::elsewhere::{Around, Generation, HashForm, SignedDeltaForm};
 
-use super::{Done, World};
+use crate::common::{Done, World};
 
 /// A world whose marketplace is of a deployed generation.
 pub struct Market {
