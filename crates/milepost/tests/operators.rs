@@ -364,6 +364,8 @@ async fn the_key_that_another_box_of_the_deployment_signs_with_signs_nothing_her
     let lock_folder = ("chain.key_lock_folder", locks.path().display().to_string());
     let host = format!("0x{}", hex::encode(ground.contracts.actors.host.key));
     let node = ground.start_as(std::slice::from_ref(&lock_folder), &[("HOST_PRIVATE_KEY", host.clone())]);
+    // The doors open before the key is taken.
+    node.wait_ready("chain", true, std::time::Duration::from_secs(60)).await;
     // Another box: a database of its own, the same keys' locks.
     let mut other = Desk::new(&ground.settings());
     other.set("node.data", other.path("data").display().to_string());
@@ -380,21 +382,22 @@ async fn the_key_that_another_box_of_the_deployment_signs_with_signs_nothing_her
 async fn commands_go_through_every_endpoint_and_the_doctor_looks_at_each() {
     let ground = Ground::new(&[]).await;
     let settings: Vec<_> = ground.settings().into_iter().filter(|(key, _)| *key != "chain.rpc_url").collect();
-    let mut desk = Desk::new(&settings);
+    let desk = Desk::new(&settings);
     let dead = format!("http://127.0.0.1:{}/v2/s3cr3t-access", common::free_port());
     // The dead one is the one that is asked first, nearly always.
-    desk.set("chain.rpc_urls", format!(r#"[{{url="{dead}",weight=1000}},{{url="{}"}}]"#, ground.chain.url()));
+    let urls = format!(r#"[{{ url = "{dead}", weight = 1000 }}, {{ url = "{}" }}]"#, ground.chain.url());
+    let file = desk.secret("milepost.toml", &format!("[chain]\nrpc_urls = {urls}\n"));
     let host = format!("0x{}", hex::encode(ground.contracts.actors.host.key));
     let with_key = [("HOST_PRIVATE_KEY", host.as_str())];
 
-    let ended = desk.run_with(&["doctor", "--no-proof"], &with_key);
+    let ended = desk.run_with(&["--config", &file, "doctor", "--no-proof"], &with_key);
     assert_eq!((ended.code, failures(&ended.out)), (3, vec![]), "{:#}", ended.out);
     let endpoints = ended.out["checks"].as_array().expect("checks").iter().filter(|finding| finding["check"] == "endpoints");
     let verdicts: Vec<_> = endpoints.map(|finding| finding["verdict"].as_str().expect("a verdict")).collect();
     assert_eq!(verdicts, ["warning", "ok"], "{:#}", ended.out);
 
     let second = text(ground.chain.account(SECOND).address);
-    let added = desk.run_with(&["keys", "submitter", "add", &second], &with_key);
+    let added = desk.run_with(&["--config", &file, "keys", "submitter", "add", &second], &with_key);
     assert_eq!((added.code, &added.out["added"]), (0, &Value::String(second)), "{}", said(&added.err));
     assert!(!desk.printed.lock().expect("not poisoned").contains("s3cr3t"), "an access key in an endpoint's address was shown");
 }
