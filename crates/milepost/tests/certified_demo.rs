@@ -30,6 +30,8 @@ fn every_payment_of_the_demo_is_final_by_a_certificate_of_four_validators() {
         assert!(payment["signers"].as_u64().expect("a number") >= 3, "three of four are a quorum: {payment}");
     }
     // The host's own words, written when it took each as final.
-    let said = |event: &str| logs[0].lines().filter(|line| line.contains(&format!("\"event\":\"{event}\"")) && line.contains("certificate 0x")).count();
+    let said = |event: &str| {
+        logs[0].lines().filter(|line| line.contains(&format!("\"event\":\"{event}\"")) && line.contains("certificate 0x")).count()
+    };
     assert_eq!((said("claim_final"), said("session_paid")), (payments.len() - 1, 1));
 }
