@@ -148,8 +148,8 @@ fn is_signed((id, secret, token): &(String, String, Option<String>), headers: &H
     if credential != format!("{id}/{scope}") || !covered || header("x-amz-content-sha256") != hash || !right_token {
         return false;
     }
-    let listed: String = names.iter().map(|name| format!("{name}:{}\n", header(name).trim())).collect();
-    let canonical = format!("PUT\n{path}\n\n{listed}\n{signed}\n{hash}");
+    let listed: Vec<_> = names.iter().map(|name| format!("{name}:{}", header(name).trim())).collect();
+    let canonical = format!("PUT\n{path}\n\n{}\n\n{signed}\n{hash}", listed.join("\n"));
     let said = format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{}", hex::encode(Sha256::digest(canonical)));
     let keyed = |key: &[u8], text: &str| {
         let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("a key of any length");

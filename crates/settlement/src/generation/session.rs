@@ -173,7 +173,7 @@ mod tests {
     }
 
     fn bytes(words: &[U256]) -> Vec<u8> {
-        words.iter().flat_map(|word| word.to_be_bytes::<32>()).collect()
+        words.iter().flat_map(U256::to_be_bytes::<32>).collect()
     }
 
     #[test]
