@@ -73,6 +73,10 @@ impl Certified {
     }
 }
 
+fn section(config: &mut SettlementConfig) -> &mut Certificates {
+    config.certificates.as_mut().expect("it has the section")
+}
+
 /// Waits until settlement has looked at the chain from `head` on.
 async fn looked(settlement: &Handle, head: u64) {
     eventually("a look at the newest block", || match settlement.status().head {
@@ -277,9 +281,6 @@ async fn what_cannot_be_followed_is_refused_before_anything_is_signed() -> Done 
         change(&mut config);
         Chain::new(&config).map(|_| ()).expect_err("it is refused")
     };
-    fn section(config: &mut SettlementConfig) -> &mut Certificates {
-        config.certificates.as_mut().expect("it has the section")
-    }
     assert!(matches!(refused(&|config| config.certificates = None), Error::Config(_)));
     assert!(matches!(refused(&|config| config.finality = Finality::Confirmations), Error::Config(_)), "a section that does not count");
     assert!(matches!(refused(&|config| config.chain_id = ChainId(1)), Error::Certificates(_)), "validators of another chain");

@@ -62,7 +62,9 @@ pub fn arguments(agreement: &Agreement, certificate: &Certificate) -> Result<Arg
             bytes.extend_from_slice(&id.0.to_be_bytes());
             // Zcash writes c1 before c0, EIP-2537 the other way round.
             let [x1, x0, y1, y0] = split(&point.serialize());
-            [x0, x1, y0, y1].iter().for_each(|part| bytes.extend_from_slice(part));
+            for part in [x0, x1, y0, y1] {
+                bytes.extend_from_slice(&part);
+            }
         }
         Ok::<_, Error>(bytes)
     };

@@ -36,7 +36,7 @@ const SET_FILE: &str = "validators.toml";
 /// The running validators.
 pub(super) struct Validators {
     /// Ended when dropped.
-    _processes: Vec<Child>,
+    processes: Vec<Child>,
     agreement: Agreement,
     out: PathBuf,
 }
@@ -111,14 +111,14 @@ impl Validators {
             run(["validator", "--config", &config, "--json", "declare", "--never-signed"].map(str::to_owned)).await?;
             processes.push(spawn(&config, &place.folder.join("validator.log"))?);
         }
-        let mut validators = Self { _processes: processes, agreement, out: out.to_owned() };
+        let mut validators = Self { processes, agreement, out: out.to_owned() };
         validators.ready(&places).await?;
         Ok(validators)
     }
 
     async fn ready(&mut self, places: &[Place]) -> Result<(), Error> {
         let (http, begin) = (reqwest::Client::new(), Instant::now());
-        for (place, process) in places.iter().zip(&mut self._processes) {
+        for (place, process) in places.iter().zip(&mut self.processes) {
             let page = format!("http://127.0.0.1:{}/ready", place.pages);
             let log = place.folder.join("validator.log");
             loop {

@@ -185,11 +185,10 @@ impl Certificates {
         let mut known = self.alarm.lock().unwrap_or_else(PoisonError::into_inner);
         let code = |error: &Option<Error>| error.as_ref().map(Error::code);
         if code(&known) != code(&alarm) {
-            match &alarm {
-                Some(error) => {
-                    tracing::error!(event = "finality_trouble", code = error.code(), %error, advice = error.advice(), "nothing becomes final");
-                }
-                None => tracing::info!(event = "finality_well", "certificates and chain agree, and go on"),
+            if let Some(error) = &alarm {
+                tracing::error!(event = "finality_trouble", code = error.code(), %error, advice = error.advice(), "nothing becomes final");
+            } else {
+                tracing::info!(event = "finality_well", "certificates and chain agree, and go on");
             }
         }
         *known = alarm;

@@ -152,13 +152,12 @@ impl Handle {
     /// The newest checkpoint that is known to be final: the tip, or the trusted one, with its height.
     pub fn finalized(&self) -> (FinalityCheckpoint, BlockNumber) {
         let state = self.state.borrow();
-        match state.tip() {
-            Some(tip) => (tip.checkpoint(), tip.height()),
-            None => {
-                let trusted = self.agreement.schedule.domain().trusted.checkpoint;
-                // The set file was refused if there were no such height.
-                (trusted, self.agreement.height(trusted.number).unwrap_or_default())
-            }
+        if let Some(tip) = state.tip() {
+            (tip.checkpoint(), tip.height())
+        } else {
+            let trusted = self.agreement.schedule.domain().trusted.checkpoint;
+            // The set file was refused if there were no such height.
+            (trusted, self.agreement.height(trusted.number).unwrap_or_default())
         }
     }
 }
