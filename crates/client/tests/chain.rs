@@ -144,6 +144,10 @@ async fn a_deposit_whose_client_died_before_seeing_it_is_found_again() {
         let rig = Rig::start().await;
         let approve = Erc20::approveCall { spender: rig.contracts.marketplace, value: DEPOSIT.word() };
         rig.chain.transact(rig.contracts.actors.depositor.address, rig.contracts.usdc, approve).await.expect("approved");
+        // A block is made a moment before its transactions leave the pool.
+        while !rig.chain.pool().await.expect("the pool").is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         rig.chain.set_automine(false).await.expect("set");
         let opening = tokio::spawn(Session::open(rig.wallet.clone(), rig.request()));
         while rig.chain.pool().await.expect("the pool").is_empty() {

