@@ -245,7 +245,15 @@ contract CheckpointCertificatesTest {
         it.certificate = bytes.concat(head, hex"00000002", bits, hex"00", tail);
         refused(it, abi.encodeWithSelector(C.WrongBitmap.selector, 4));
         it.certificate = bytes.concat(head, hex"00000000", tail);
-        refused(it, abi.encodeWithSelector(C.WrongBitmap.selector, 0));
+        refused(it, abi.encodeWithSelector(C.WrongBitmap.selector, 4));
+        // Seven members of two sets under a bitmap of none, or of two bytes.
+        it = load("boundary");
+        head = part(it.certificate, BITMAP_LENGTH_AT + 32);
+        tail = rest(it.certificate, BITMAP_AT + 33);
+        it.certificate = bytes.concat(head, hex"00000000", tail);
+        refused(it, abi.encodeWithSelector(C.WrongBitmap.selector, 7));
+        it.certificate = bytes.concat(head, hex"000000020000", tail);
+        refused(it, abi.encodeWithSelector(C.WrongBitmap.selector, 7));
         it = load("twentyOne");
         it.certificate[BITMAP_AT + 2] |= 0x80;
         refused(it, abi.encodeWithSelector(C.WrongBitmap.selector, 21));

@@ -289,7 +289,7 @@ async fn what_cannot_be_followed_is_refused_before_anything_is_signed() -> Done 
     assert!(matches!(refused(&|config| section(config).set_file.clone_from(&nowhere)), Error::Certificates(_)));
     let error = refused(&|config| section(config).agreement = Some("00".repeat(32)));
     assert!(error.to_string().contains("digest") && error.code() == "MP-S-053", "{error}");
-    let digest = setting.validators.agreement.digest().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let digest = hex::encode(setting.validators.agreement.digest());
     let mut config = setting.world.config.clone();
     section(&mut config).agreement = Some(format!("0x{digest}"));
     Chain::new(&config)?;

@@ -76,8 +76,7 @@ fn certificate(kind: SchemeKind, agreement: &Agreement, source: u64, signers: &[
 }
 
 fn hex(bytes: impl AsRef<[u8]>) -> Value {
-    let digits = bytes.as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    json!(format!("0x{digits}"))
+    json!(format!("0x{}", hex::encode(bytes)))
 }
 
 fn case(agreement: &Agreement, certificate: &Certificate) -> Value {

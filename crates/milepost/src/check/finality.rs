@@ -117,6 +117,9 @@ mod tests {
     const MEMBERS: u32 = 4;
     const INTERVAL: u64 = 10;
 
+    /// A change to what is reported and gathered, and the check that must notice it.
+    type Lie = (&'static dyn Fn(&mut Finality, &mut Certified), &'static str);
+
     fn agreed() -> Agreement {
         let validators = (1..=MEMBERS).map(|id| {
             let registration = Key::of(SchemeKind::Bls, ValidatorId(id)).registration(ValidatorId(id));
@@ -191,7 +194,7 @@ mod tests {
     #[test]
     fn a_demo_whose_payments_are_certified_holds_and_each_lie_about_it_is_caught() {
         assert_eq!(failed(&certified_demo()), [""; 0]);
-        let lies: [(&dyn Fn(&mut Finality, &mut Certified), &str); 6] = [
+        let lies: [Lie; 6] = [
             (&|finality, _| finality.agreement = "00".repeat(32), "validators' agreement"),
             (&|_, certified| certified.certificates[1] = Err("the aggregate is false".to_owned()), "certificates hold"),
             (&|_, certified| _ = certified.blocks.insert(30, Digest([7; 32])), "certified blocks on chain"),

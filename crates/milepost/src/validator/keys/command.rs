@@ -123,6 +123,11 @@ fn show(args: &ShowValidatorKeyArgs, config: impl FnOnce() -> Result<Config, Str
 mod tests {
     use super::*;
 
+    #[derive(serde::Deserialize)]
+    struct Read {
+        validators: Vec<Member>,
+    }
+
     #[test]
     fn new_keys_can_be_registered_as_they_are_written_and_are_never_written_over() {
         let folder = tempfile::tempdir().expect("a folder");
@@ -139,10 +144,6 @@ mod tests {
         new(&args(&secret), Output::Json).expect("made");
         let text = std::fs::read_to_string(args(&secret).out.join(REGISTRATION)).expect("there");
         assert!(text.starts_with("[[validators]]"), "{text}");
-        #[derive(serde::Deserialize)]
-        struct Read {
-            validators: Vec<Member>,
-        }
         let member = toml::from_str::<Read>(&text).expect("a piece of a set file").validators.remove(0);
         let made = finality_gadget::ValidatorSet::new(finality_gadget::SetId(1), &*Scheme::Bls.scheme(), &[member.registration()]);
         assert!(made.is_ok(), "the proof of possession holds");
