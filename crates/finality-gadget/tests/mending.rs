@@ -178,7 +178,7 @@ fn a_contradiction_of_a_vote_from_before_the_start_is_noticed() {
     keep(&*storage, &certificates);
     let one = sign(KIND, 0, &vote(&schedule, checkpoint(3), block(4, 8), certificates[2].digest()));
     let other = sign(KIND, 0, &vote(&schedule, checkpoint(3), block(4, 9), certificates[2].digest()));
-    storage.store_signatures(&[one.clone()]).unwrap();
+    storage.store_signatures(std::slice::from_ref(&one)).unwrap();
     let (mut gadget, sent) = node(&schedule, &storage, None, 0);
     assert_eq!(gadget.restore_from_storage(1).unwrap().signatures, 0, "votes below finality hold a start up");
     gadget.observe(view(10)).unwrap();

@@ -239,7 +239,9 @@ fn many(schedule: &finality_gadget::Schedule, kind: SchemeKind, count: u64, vari
         let silent = if varied { [number % 7, (number + 1 + number / 7 % 6) % 7] } else { [0, 1] };
         let signed: Vec<_> = (0..7u32).filter(|id| !silent.contains(&u64::from(*id))).map(|id| (id, sign(kind, id, &vote))).collect();
         let mut signers = Bitmap::empty(7);
-        signed.iter().for_each(|(id, _)| signers.set(ValidatorIndex(*id)));
+        for (id, _) in &signed {
+            signers.set(ValidatorIndex(*id));
+        }
         let signatures: Vec<_> = signed.iter().map(|(id, signed)| (ValidatorIndex(*id), &signed.signature)).collect();
         let aggregate = electorate.keys().aggregate(&signatures).unwrap();
         Certificate { vote, signers, aggregate }

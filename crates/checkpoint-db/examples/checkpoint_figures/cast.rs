@@ -59,7 +59,9 @@ impl Cast {
         let mut signers = Bitmap::empty(votes.len());
         let signatures: Vec<(ValidatorIndex, &Signature)> =
             chosen.iter().map(|at| Ok((ValidatorIndex(u32::try_from(*at)?), &votes[*at].signature))).collect::<Result<_, Failure>>()?;
-        signatures.iter().for_each(|(index, _)| signers.set(*index));
+        for (index, _) in &signatures {
+            signers.set(*index);
+        }
         let aggregate = electorate.keys().aggregate(&signatures)?;
         Ok(Certificate { vote, signers, aggregate })
     }

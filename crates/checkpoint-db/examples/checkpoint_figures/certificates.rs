@@ -7,7 +7,7 @@ use finality_gadget::{Certificate, SetId, ValidatorSet};
 
 use crate::Failure;
 use crate::cast::Cast;
-use crate::report::{Report, Took, Watch, millis, percentile};
+use crate::report::{Report, Took, Watch, millis, note, percentile};
 
 const ROUNDS: usize = 51;
 
@@ -36,7 +36,7 @@ pub(crate) fn measure(report: &mut Report, cast: &Cast) -> Result<Duration, Fail
     let vote = cast.vote(1, cast.schedule.domain().root());
     let signed = cast.signatures(&vote).swap_remove(0);
     let single = median(|| cast.schedule.verify_vote(&signed).is_ok())?;
-    report.note(&format!("one signature verified (reference): {:.3} ms, {:.3} on the processor", millis(single.wall), millis(single.cpu)));
+    note(&format!("one signature verified (reference): {:.3} ms, {:.3} on the processor", millis(single.wall), millis(single.cpu)));
 
     let certificate = made(cast)?;
     #[allow(clippy::cast_precision_loss, reason = "some hundred bytes")]
@@ -47,7 +47,7 @@ pub(crate) fn measure(report: &mut Report, cast: &Cast) -> Result<Duration, Fail
     let watch = Watch::start();
     let set = ValidatorSet::new(SetId(1), &Bls, &cast.registrations)?;
     let took = watch.took();
-    report.note(&format!(
+    note(&format!(
         "{} keys and proofs of possession checked, once at a start: {:.3} ms, {:.3} on the processor",
         set.members().len(),
         millis(took.wall),
@@ -62,7 +62,7 @@ pub(crate) fn measure(report: &mut Report, cast: &Cast) -> Result<Duration, Fail
     let many = median(|| thousand.schedule.verify_certificate(&certificate).is_ok())?;
     let what = format!("certificate of 1000 verified with keys added up ahead, median of {ROUNDS}");
     report.time(&what, many, 1.2, "that of 21", few.wall);
-    report.note(&format!(
+    note(&format!(
         "certificate of 667 of 1000: {} bytes; the first verification adds keys up ahead, {:.3} ms",
         certificate.encode().len(),
         millis(first.wall)

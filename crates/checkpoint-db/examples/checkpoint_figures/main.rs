@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use cast::Cast;
-use report::{Report, millis};
+use report::{Report, millis, note};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -26,7 +26,7 @@ fn measure(directory: &Path) -> Result<u32, Failure> {
     let cast = Cast::new(VALIDATORS)?;
     let mut report = Report::default();
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    report.note(&format!("{CHECKPOINTS} checkpoints, {VALIDATORS} validators, load {}", load.trim()));
+    note(&format!("{CHECKPOINTS} checkpoints, {VALIDATORS} validators, load {}", load.trim()));
     let pairing = certificates::measure(&mut report, &cast)?;
 
     let killed = directory.join("killed");

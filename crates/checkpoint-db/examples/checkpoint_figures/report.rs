@@ -68,9 +68,9 @@ impl Report {
         let beside = format!("{:.3} ms on the processor; {ratio:.2} × {reference} of {:.3} ms", millis(took.cpu), millis(of));
         self.line(what, millis(took.wall), "ms", goal, &beside);
     }
+}
 
-    /// Something without a goal.
-    pub(crate) fn note(&self, what: &str) {
-        println!("figure {what}");
-    }
+/// Something without a goal.
+pub(crate) fn note(what: &str) {
+    println!("figure {what}");
 }

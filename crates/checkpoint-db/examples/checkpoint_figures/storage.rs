@@ -18,7 +18,7 @@ use finality_gadget::{
 };
 
 use crate::cast::{Cast, checkpoint};
-use crate::report::{Report, Took, Watch, memory, millis, percentile};
+use crate::report::{Report, Took, Watch, memory, millis, note, percentile};
 use crate::{CHECKPOINTS, Failure, VALIDATORS};
 
 /// Starts of which the median counts: one start is one throw of the dice of a busy disk.
@@ -87,13 +87,14 @@ struct Started {
 fn started(path: &Path) -> Result<Started, Failure> {
     let output = Command::new(std::env::current_exe()?).arg("--start").arg(path).stderr(Stdio::inherit()).output()?;
     let text = String::from_utf8(output.stdout)?;
-    let words: Vec<f64> = text.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
-    let [a, b, c, d, e, f, g, h, rows, peak] = words[..] else { return Err(format!("a start said: {text}").into()) };
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "nanoseconds and rows that the other process printed")]
-    let took = |wall: f64, cpu: f64| Took { wall: Duration::from_nanos(wall as u64), cpu: Duration::from_nanos(cpu as u64) };
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "as above")]
-    let rows = rows as u64;
-    Ok(Started { opened: took(a, b), ready: took(c, d), certificates: took(e, f), verified: took(g, h), rows, peak })
+    let mut words = text.split_whitespace();
+    let mut word = || words.next().ok_or_else(|| format!("a start said: {text}"));
+    let mut took = || -> Result<Took, Failure> {
+        let mut nanos = || -> Result<Duration, Failure> { Ok(Duration::from_nanos(word()?.parse()?)) };
+        Ok(Took { wall: nanos()?, cpu: nanos()? })
+    };
+    let (opened, ready, certificates, verified) = (took()?, took()?, took()?, took()?);
+    Ok(Started { opened, ready, certificates, verified, rows: word()?.parse()?, peak: word()?.parse()? })
 }
 
 /// What the same disk and processor need for the least that a start is: opening an empty database.
@@ -134,7 +135,7 @@ pub(crate) fn restarts(report: &mut Report, directory: &Path, from: &Path, after
         reference,
     );
     let (last, opened) = (&all[all.len() - 1], median.opened);
-    report.note(&format!(
+    note(&format!(
         "restart {after}: of that, opened after {:.3} ms ({:.3} on the processor); slowest of {STARTS} {:.3} ms",
         millis(opened.wall),
         millis(opened.cpu),
@@ -144,7 +145,7 @@ pub(crate) fn restarts(report: &mut Report, directory: &Path, from: &Path, after
     let median = &all[all.len() / 2];
     let what = format!("restart {after}: full verification behind it, {} rows, median of {STARTS}", median.rows);
     report.time(&what, median.verified, 350.0, "a thousand single verifications", pairing * 1000);
-    report.note(&format!(
+    note(&format!(
         "restart {after}: of that, {CHECKPOINTS} certificates {:.3} ms ({:.3} on the processor)",
         millis(median.certificates.wall),
         millis(median.certificates.cpu)
@@ -176,7 +177,7 @@ pub(crate) fn flushes(report: &mut Report, path: &Path, cast: &Cast) -> Result<(
     let storage = open(path)?;
     let votes = cast.signatures(&cast.vote(CHECKPOINTS + 1, LinkDigest([1; 32])));
     let mut raw: File = OpenOptions::new().write(true).create(true).truncate(true).open(beside(path, ".raw"))?;
-    raw.write_all(&[0; 64 * 4096])?;
+    raw.write_all(&vec![0; 64 * 4096])?;
     raw.sync_all()?;
     let (mut flushed, mut synced, mut cpu) = (Vec::new(), Vec::new(), Duration::ZERO);
     for round in 0..FLUSHES {
@@ -193,7 +194,7 @@ pub(crate) fn flushes(report: &mut Report, path: &Path, cast: &Cast) -> Result<(
         synced.push(began.elapsed());
     }
     let cpu = cpu / u32::try_from(FLUSHES)?;
-    report.note(&format!(
+    note(&format!(
         "flush with votes to sync, median of {FLUSHES}: {:.3} ms; raw fdatasync of 4 KiB {:.3} ms",
         millis(percentile(&mut flushed, 50)),
         millis(percentile(&mut synced, 50))
