@@ -117,6 +117,7 @@ async fn delays_statuses_refusals_and_duplicates_are_what_they_say() -> Done {
     line.proxy.script(Script::next("eth_sendRawTransaction", Fault::Duplicate));
     let twice = line.send(&line.sign(2, 0, 10 * GWEI, GWEI, 0)).await?;
     assert!(twice["error"]["message"].is_string(), "the second of two is the one that is answered: {twice}");
+    line.mined(1).await?;
     assert_eq!((line.proxy.forwarded()[0].1, line.height().await?), (2, 1));
     assert_eq!(line.proxy.done().len(), 5);
     Ok(())
