@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn from_a_claims_last_planned_moment_on_the_raises_reach_sevenfold_before_the_deadline() {
+    fn a_late_claims_raises_reach_sevenfold_with_half_of_its_time_left() {
         let (mut left, mut raises, mut fee) = (299_u64, 0, 100_u128);
         while left > 4 && raises < KEPT_ATTEMPTS {
             left = left.saturating_sub(at(left).pause(USUAL).as_secs());

@@ -173,8 +173,12 @@ impl FaultProxy {
         let ours: Vec<_> = lock(&self.state.pool).raw_of(&taken);
         if fate == Return::ToPool {
             for raw in &ours {
-                // A transaction whose predecessor is gone is taken too, and waits.
-                let _: serde_json::Value = chain.request("eth_sendRawTransaction", (raw,)).await?;
+                // A transaction whose predecessor is gone is taken too, and waits. One that its sender brought back sooner, as it is or
+                // with a higher fee, is refused, and stays what the sender made it.
+                match chain.request::<_, serde_json::Value>("eth_sendRawTransaction", (raw,)).await {
+                    Err(Error::Rpc { source, .. }) if source.as_error_resp().is_some() => {}
+                    sent => drop(sent?),
+                }
             }
         }
         Ok(ours.len())
