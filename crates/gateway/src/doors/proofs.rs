@@ -144,7 +144,14 @@ async fn landing(host: &Host, claim: &Claim) -> Result<Option<Landing>, Error> {
     let Some(tx) = host.db.tx(id)? else { return Ok(None) };
     let Some((hash, block, is_final)) = landed(&tx) else { return Ok(None) };
     let Some(attempt) = tx.attempts.iter().find(|attempt| attempt.hash == hash) else { return Ok(None) };
-    Ok(Some(Landing { transaction: attempt.raw.clone(), inclusion: inclusion(host, claim, hash, block, is_final).await? }))
+    let sent = Landing { transaction: attempt.raw.clone(), inclusion: None };
+    let Some(kind) = claim.proof.as_ref().map(|proof| proof.kind) else { return Ok(None) };
+    // Marketplaces of other generations take claims in other forms, which a check would take for another claim: it is shown nothing.
+    if let Err(error) = sent.check_transaction(&claim.statement, kind) {
+        tracing::debug!(event = "transaction_not_shown", claim = %claim.id, %error, "a bundle is served without its transaction");
+        return Ok(None);
+    }
+    Ok(Some(Landing { inclusion: inclusion(host, claim, hash, block, is_final).await?, ..sent }))
 }
 
 /// Hash and block of a transaction that did what it was for.

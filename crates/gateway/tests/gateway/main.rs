@@ -10,5 +10,7 @@ mod node;
 mod ownership;
 mod panics;
 mod proofs;
+#[path = "../../../bundle/tests/bundle/sample.rs"]
+mod sample;
 mod session;
 mod socket;

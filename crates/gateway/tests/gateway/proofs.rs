@@ -10,6 +10,7 @@ use milepost_statement::request_digest;
 use serde_json::{Value, json};
 
 use crate::node::{Node, START, Setup, ask, bearer, salted};
+use crate::sample;
 
 const SALT: Salt = Salt([9; 32]);
 const CLAIM: ClaimId = ClaimId { job: JobId(7), first: TokenSeq(0), plan: 0 };
@@ -74,8 +75,8 @@ async fn the_depositor_gets_what_was_said_and_it_fits_the_heads() {
 #[tokio::test]
 async fn a_second_claim_opens_with_the_turns_that_begin_in_it() {
     let (node, token) = proven().await;
-    let landed = [signed(), included(), Event::TxFinal { id: TX }];
-    node.db.apply(landed.to_vec()).await.expect("landed");
+    let landed = vec![signed(transaction(&node)), included(), Event::TxFinal { id: TX }];
+    node.db.apply(landed).await.expect("landed");
     let mut body = ask(7, "four", 90);
     body["request_id"] = json!("four");
     assert_eq!(node.post_as("/v1/inference", &body, &[("authorization", &token)]).await.0, 200);
@@ -138,8 +139,14 @@ async fn naming_a_job_opens_nothing_on_a_legacy_host() {
     assert!(page["checkpoints"][0]["head"].is_string() && page["checkpoints"][0].get("turns_digest").is_none(), "{page}");
 }
 
-fn signed() -> Event {
-    let attempt = Attempt { hash: HASH, raw: b"raw".to_vec(), max_fee: 1, max_tip: 1, at: UnixSeconds(START) };
+/// The claim's transaction, as a host signs it.
+fn transaction(node: &Node) -> Vec<u8> {
+    let statement = node.db.claim(CLAIM).expect("readable").expect("planned").statement;
+    sample::sign(statement.chain_id.0, statement.marketplace, &sample::call(&statement, ProofKind::Mock))
+}
+
+fn signed(raw: Vec<u8>) -> Event {
+    let attempt = Attempt { hash: HASH, raw, max_fee: 1, max_tip: 1, at: UnixSeconds(START) };
     Event::TxSigned { id: TX, purpose: Purpose::Claim(CLAIM), attempt }
 }
 
@@ -150,12 +157,13 @@ fn included() -> Event {
 #[tokio::test]
 async fn the_chain_is_asked_until_the_block_is_final_and_then_never_again() {
     let (node, _) = proven().await;
-    node.db.apply(vec![signed()]).await.expect("signed");
+    let transaction = transaction(&node);
+    node.db.apply(vec![signed(transaction.clone())]).await.expect("signed");
     assert_eq!(bundle(&node, "/v1/proofs/7-0-0", None).await.landing, None, "what was only sent has not landed");
     node.db.apply(vec![included()]).await.expect("included");
     assert_eq!(
         bundle(&node, "/v1/proofs/7-0-0", None).await.landing,
-        Some(Landing { transaction: b"raw".to_vec(), inclusion: None }),
+        Some(Landing { transaction, inclusion: None }),
         "a chain that does not show it is no reason to serve nothing"
     );
     let inclusion =
@@ -171,4 +179,14 @@ async fn the_chain_is_asked_until_the_block_is_final_and_then_never_again() {
     node.jobs.includes(None);
     assert_eq!(shown().await, Some(inclusion), "kept, though the endpoint has forgotten the block");
     assert_eq!(node.jobs.asked_for_inclusions(), 4);
+}
+
+#[tokio::test]
+async fn a_claim_that_was_sent_in_another_form_is_served_without_its_transaction() {
+    let (node, _) = proven().await;
+    node.db.apply(vec![signed(b"of another generation".to_vec()), included()]).await.expect("included");
+    let found = bundle(&node, "/v1/proofs/7-0-0", None).await;
+    assert_eq!(found.landing, None);
+    assert_eq!(check(&found, &accepting()).error(), None, "it says less, and nothing wrong");
+    assert_eq!(node.jobs.asked_for_inclusions(), 0);
 }
