@@ -129,6 +129,7 @@ async fn a_stale_node_and_a_lost_receipt_hide_what_is_there() -> Done {
     let account = line.chain.account(2).address;
     let sent = line.send(&line.sign(2, 0, 10 * GWEI, GWEI, 0)).await?["result"].clone();
     let count = |answer: Value| answer["result"].as_str().map(str::to_owned);
+    line.mined(1).await?;
     let receipt = || line.call("eth_getTransactionReceipt", json!([sent]));
     assert!(receipt().await?["result"].is_object());
     line.proxy.script(Script::next("eth_getTransactionReceipt", Fault::LostReceipt));
