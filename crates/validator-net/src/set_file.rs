@@ -470,7 +470,8 @@ mod tests {
             change(&mut file);
             file.agreement().map(|_| ()).unwrap_err().to_string()
         };
-        let cases: [(&dyn Fn(&mut SetFile), &str); 12] = [
+        type Change<'a> = &'a dyn Fn(&mut SetFile);
+        let cases: [(Change<'_>, &str); 12] = [
             (&|file| file.interval = 0, "interval"),
             (&|file| file.trusted.hash.0.truncate(31), "32 bytes"),
             (&|file| file.trusted.number = u64::MAX, "beyond every block"),

@@ -317,7 +317,8 @@ async fn who_agrees_on_something_else_parts_with_a_reason() {
     let agreement = file.agreement().expect("a sound set file");
     let door = Open::with(&committee.transport_key(1), &agreement, Board::new()).await;
     post(&door.board, &good(&agreement, ROOT + 1));
-    let cases: [(&dyn Fn(&mut SetFile), Reason); 5] = [
+    type Change<'a> = &'a dyn Fn(&mut SetFile);
+    let cases: [(Change<'_>, Reason); 5] = [
         (&|file| file.chain_id = 5, Reason::Chain),
         (&|file| file.trusted.number += 1, Reason::Trusted),
         (&|file| file.sets[0].members.truncate(3), Reason::Trusted),
