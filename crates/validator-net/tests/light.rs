@@ -310,6 +310,9 @@ async fn two_certificates_that_contradict_each_other_end_it_for_good() {
     following.stop().await;
 }
 
+/// What is changed in a set file.
+type Change<'a> = &'a dyn Fn(&mut SetFile);
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_agrees_on_something_else_parts_with_a_reason() {
     let committee = Committee::new(KIND, 4).await;
@@ -317,7 +320,6 @@ async fn who_agrees_on_something_else_parts_with_a_reason() {
     let agreement = file.agreement().expect("a sound set file");
     let door = Open::with(&committee.transport_key(1), &agreement, Board::new()).await;
     post(&door.board, &good(&agreement, ROOT + 1));
-    type Change<'a> = &'a dyn Fn(&mut SetFile);
     let cases: [(Change<'_>, Reason); 5] = [
         (&|file| file.chain_id = 5, Reason::Chain),
         (&|file| file.trusted.number += 1, Reason::Trusted),
