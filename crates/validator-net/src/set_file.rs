@@ -463,6 +463,9 @@ mod tests {
         assert_ne!(agreed(&|file| _ = file.sets.pop()), digest, "nor without its second set");
     }
 
+    /// What is changed in a file.
+    type Change<'a> = &'a dyn Fn(&mut SetFile);
+
     #[test]
     fn what_cannot_be_is_refused_by_name() {
         let refused = |change: &dyn Fn(&mut SetFile)| {
@@ -470,7 +473,6 @@ mod tests {
             change(&mut file);
             file.agreement().map(|_| ()).unwrap_err().to_string()
         };
-        type Change<'a> = &'a dyn Fn(&mut SetFile);
         let cases: [(Change<'_>, &str); 12] = [
             (&|file| file.interval = 0, "interval"),
             (&|file| file.trusted.hash.0.truncate(31), "32 bytes"),
