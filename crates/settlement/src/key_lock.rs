@@ -15,7 +15,9 @@ use crate::{Error, SettlementConfig};
 ///
 /// Guarantees: of all who ask with the same folder, one has it. Does not: hold back a program that does not ask.
 #[derive(Debug)]
-pub struct KeyLock(#[allow(dead_code)] File);
+pub struct KeyLock {
+    _file: File,
+}
 
 impl KeyLock {
     /// Takes the lock where the configuration says that it lies; `None` where there is none, on development chains. It is
@@ -31,7 +33,7 @@ impl KeyLock {
         std::fs::create_dir_all(folder).map_err(wrong)?;
         let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(wrong)?;
         match file.try_lock() {
-            Ok(()) => Ok(Self(file)),
+            Ok(()) => Ok(Self { _file: file }),
             Err(TryLockError::WouldBlock) => Err(Error::KeyLocked { key, path: path.display().to_string() }),
             Err(TryLockError::Error(error)) => Err(wrong(error)),
         }
