@@ -45,6 +45,10 @@ pub(crate) fn decode_bytes(table: Table, key: &[u8], value: &[u8]) -> Result<Vec
     if version == VERSION { Ok(payload.to_vec()) } else { Err(wrong(table, key, "string of bytes", version)) }
 }
 
+fn wrong(table: Table, key: &[u8], expected: &'static str, version: u8) -> Error {
+    Error::Corrupt { table, key: key.to_vec(), reason: Corruption::Content { expected, version } }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,8 +81,4 @@ mod tests {
         let batch = Purpose::Claims(vec![claim, ClaimId { job: JobId(4), ..claim }]);
         assert!(matches!(read(batch), Err(Error::Corrupt { reason: Corruption::Content { .. }, .. })), "misread");
     }
-}
-
-fn wrong(table: Table, key: &[u8], expected: &'static str, version: u8) -> Error {
-    Error::Corrupt { table, key: key.to_vec(), reason: Corruption::Content { expected, version } }
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use common::{FREE, KEY, MODEL, Model, OPTIONS, OTHER_KEY, end_turn, ids, job, life, metered, open, runtime, signed, start, tx};
 use milepost_ledger::{
-    self as ledger, ClaimId, EndReason, Event, JobId, Phase, Purpose, SessionEnd, TokenCount, TokenSeq, TurnState, TxId,
+    self as ledger, ClaimId, EndReason, Event, JobId, Outcome, Phase, Purpose, Refused, RevertClass, SessionEnd, TokenCount, TokenSeq,
+    TurnState, TxId,
 };
 use milepost_ledger_db::{Append, Blob, Error, Forget, LedgerDb, LedgerStore, MAX_TOKENS_READ, Problem};
 use milepost_store::{Batch, Corruption, Durability, Error as StoreError, Memory, Order, Range, Storage, Table, entries};
@@ -231,7 +232,7 @@ fn a_transaction_with_claims_of_several_jobs_survives_power_loss_and_is_announce
         db.apply(vec![Event::TxFinal { id: tx(0) }]).await.unwrap();
         let finals = claims.map(|claim| db.account(job(claim.job.0)).unwrap().unwrap().positions.finalized.0);
         assert_eq!(finals, [100, 0, 100]);
-        let report = db.check().await.unwrap();
+        let report = db.check().unwrap();
         assert!(report.is_clean(), "{:?}", report.problems);
     });
 }

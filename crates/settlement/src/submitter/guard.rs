@@ -4,7 +4,7 @@
 //! not: an old backup was restored, a disk was lost, or the key is used elsewhere. Claims signed then might repeat what was claimed
 //! already. So nothing is signed until an operator has looked and says that the difference is explained.
 
-use milepost_ledger::{Address, Purpose};
+use milepost_ledger::{Address, ClaimId, Purpose};
 use milepost_ledger_db::{Blob, LedgerDb};
 
 use super::Submitter;
@@ -12,6 +12,8 @@ use crate::books::Books;
 use crate::chain::latest;
 use crate::{Chain, Error};
 
+/// Gas of a transaction that does nothing: what its claims share.
+const TRANSACTION_GAS: u64 = 21_000;
 /// Wei of one coin.
 const COIN: u128 = 1_000_000_000_000_000_000;
 
@@ -82,15 +84,41 @@ impl Submitter {
     }
 
     /// Whether a claim earns more than it costs, as far as an operator said what the coin is worth. `cost` in wei.
-    pub(super) async fn check_worth(&self, purpose: Purpose, cost: u128) -> Result<(), Error> {
+    pub(super) async fn check_worth(&self, purpose: &Purpose, cost: u128) -> Result<(), Error> {
         let (Some(price), Purpose::Claim(id)) = (self.coin_price, purpose) else { return Ok(()) };
-        let claim = self.books.db.claim(id).map_err(crate::books::error)?;
-        let terms = self.books.record_of(id.job).await?.and_then(|record| record.terms);
-        let Some((claim, terms)) = claim.zip(terms) else { return Ok(()) };
-        // Not price times tokens: elsewhere a price may be one for a thousand of them.
-        let gross = terms.charge(claim.statement.count).map_or(u128::MAX, |charge| charge.0);
-        let revenue = gross - gross.saturating_mul(u128::from(terms.fee_bps)) / 10_000;
+        let Some(revenue) = self.revenue(*id).await? else { return Ok(()) };
         let gas = cost.saturating_mul(price.0) / COIN;
         if gas > revenue { Err(Error::NotWorth { claim: id.to_string(), gas, revenue }) } else { Ok(()) }
+    }
+
+    /// Which of several claims should wait for cheaper gas: those that earn less than they add to their transaction's cost, or, where
+    /// each earns that, all of them if they do not earn the whole together. `cost` in wei, for so much `gas`.
+    pub(super) async fn not_worth(&self, claims: &[ClaimId], cost: u128, gas: u64) -> Result<Vec<(ClaimId, Error)>, Error> {
+        let Some(price) = self.coin_price else { return Ok(Vec::new()) };
+        let whole = cost.saturating_mul(price.0) / COIN;
+        let parts = u128::from(gas.max(1)).saturating_mul(claims.len().max(1) as u128);
+        let added = whole.saturating_mul(u128::from(gas.saturating_sub(TRANSACTION_GAS))) / parts;
+        let mut earned = Vec::new();
+        for claim in claims {
+            earned.push((*claim, self.revenue(*claim).await?.unwrap_or(u128::MAX)));
+        }
+        let sum = earned.iter().fold(0_u128, |sum, (_, revenue)| sum.saturating_add(*revenue));
+        let poor = |(claim, revenue): (ClaimId, u128), gas: u128| (claim, Error::NotWorth { claim: claim.to_string(), gas, revenue });
+        let alone: Vec<_> = earned.iter().filter(|(_, revenue)| added > *revenue).map(|each| poor(*each, added)).collect();
+        if alone.is_empty() && whole > sum {
+            let part = whole / claims.len().max(1) as u128;
+            return Ok(earned.into_iter().map(|each| poor(each, part)).collect());
+        }
+        Ok(alone)
+    }
+
+    /// What the host gets for a claim, in the smallest unit of its token; `None` where that is not known.
+    async fn revenue(&self, id: ClaimId) -> Result<Option<u128>, Error> {
+        let claim = self.books.db.claim(id).map_err(crate::books::error)?;
+        let terms = self.books.record_of(id.job).await?.and_then(|record| record.terms);
+        let Some((claim, terms)) = claim.zip(terms) else { return Ok(None) };
+        // Not price times tokens: elsewhere a price may be one for a thousand of them.
+        let gross = terms.charge(claim.statement.count).map_or(u128::MAX, |charge| charge.0);
+        Ok(Some(gross - gross.saturating_mul(u128::from(terms.fee_bps)) / 10_000))
     }
 }
