@@ -4,8 +4,7 @@
 use std::fmt;
 
 use milepost_ledger::{
-    AccountId, AccountRecord, Address, ChainId, CheckpointRecord, Claim, ClaimId, ClaimState, Digest, Phase, TokenSeq, TurnRecord,
-    Tx, TxId,
+    AccountId, AccountRecord, Address, ChainId, CheckpointRecord, Claim, ClaimId, ClaimState, Digest, Phase, TokenSeq, TurnRecord, Tx, TxId,
 };
 use milepost_statement::{checkpoint_head, genesis_head, salt_commitment, turns_digest};
 use milepost_store::{Order, Range, Table, entries};

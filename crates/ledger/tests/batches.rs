@@ -169,11 +169,14 @@ fn a_refused_claim_of_a_batch_is_owed_again_and_the_others_are_paid() {
         assert_eq!(desk.stand(), [(100, 100, 100), (0, 0, 0), (100, 100, 100)]);
         assert_eq!(*desk.state(2), ClaimState::Reverted { reason: "WrongStatus".to_owned() });
         let record = desk.record(2);
-        assert_eq!((record.halted.is_some(), record.not_before.0), match class {
-            RevertClass::Stop => (true, 0),
-            RevertClass::Pace(until) => (false, until.0),
-            RevertClass::Replan => (false, 0),
-        });
+        assert_eq!(
+            (record.halted.is_some(), record.not_before.0),
+            match class {
+                RevertClass::Stop => (true, 0),
+                RevertClass::Pace(until) => (false, until.0),
+                RevertClass::Replan => (false, 0),
+            }
+        );
         assert!([1, 3].iter().all(|job| desk.record(*job).halted.is_none() && desk.record(*job).not_before.0 == 0));
         desk.restart();
     }

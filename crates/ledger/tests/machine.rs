@@ -410,7 +410,15 @@ fn the_line_holds_over_random_events_and_crashes() {
     println!("reached: {:?}", seen.borrow());
     for name in ["checkpoint", "claim final", "claim reverted", "claim replaced", "claim abandoned", "fee bump", "paid", "crash"]
         .into_iter()
-        .chain(["batch signed", "batch raised", "batch final", "batch final in part", "batch reverted", "batch replaced", "batch reorganised away"])
+        .chain([
+            "batch signed",
+            "batch raised",
+            "batch final",
+            "batch final in part",
+            "batch reverted",
+            "batch replaced",
+            "batch reorganised away",
+        ])
     {
         assert!(seen.borrow().contains_key(name), "no case reached: {name}");
     }

@@ -38,9 +38,12 @@ impl Counts {
         let mut counts = Vec::new();
         for event in events {
             counts.extend(match event {
-                Event::TxSigned { id, purpose, attempt } => {
-                    Some(Count::Signed { purpose: name(purpose), raised: find(db, *id).await.is_some(), max_fee: attempt.max_fee, claims: purpose.claims().len() })
-                }
+                Event::TxSigned { id, purpose, attempt } => Some(Count::Signed {
+                    purpose: name(purpose),
+                    raised: find(db, *id).await.is_some(),
+                    max_fee: attempt.max_fee,
+                    claims: purpose.claims().len(),
+                }),
                 Event::TxIncluded { id, outcome, .. } => {
                     let outcome = match outcome {
                         Outcome::Done { .. } => "done",

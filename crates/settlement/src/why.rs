@@ -1,6 +1,8 @@
 //! The questions an operator asks when money does not move, each answered from the records and the chain.
 
-use milepost_ledger::{AccountId, AccountRecord, ChainStatus, Claim, ClaimId, ClaimState, JobId, Outcome, Phase, Purpose, TokenCount, Tx, TxState};
+use milepost_ledger::{
+    AccountId, AccountRecord, ChainStatus, Claim, ClaimId, ClaimState, JobId, Outcome, Phase, Purpose, TokenCount, Tx, TxState,
+};
 use milepost_ledger_db::LedgerDb;
 use serde::Serialize;
 

@@ -128,7 +128,9 @@ async fn claims_that_share_a_transaction_are_raised_for_the_most_urgent_of_them(
 
     late(&world, second).await?;
     let tx = signed(&world, first, 3).await;
-    assert!(tx.attempts.windows(2).all(|pair| pair[1].max_fee * 100 >= pair[0].max_fee * 150 || pair[1].max_fee == u128::from(CEILING) * GWEI));
+    assert!(
+        tx.attempts.windows(2).all(|pair| pair[1].max_fee * 100 >= pair[0].max_fee * 150 || pair[1].max_fee == u128::from(CEILING) * GWEI)
+    );
     paid(&world, &proxy, second, settlement).await?;
     assert_eq!(world.claimed(first).await?, [100]);
     Ok(())

@@ -90,7 +90,9 @@ async fn a_hundred_jobs_claim_at_once_through_one_key_without_a_gap() -> Done {
     together.show(&format!("{TOGETHER} claims in a transaction"));
     let single = alone.gas / JOBS as u64;
     let further = (together.gas - together.transactions * single) / (JOBS as u64 - together.transactions);
-    println!("figure a claim alone takes {single} gas (goal: at most {ALONE_GAS}), each further one of a transaction {further} (goal: at most {FURTHER_GAS})");
+    println!(
+        "figure a claim alone takes {single} gas (goal: at most {ALONE_GAS}), each further one of a transaction {further} (goal: at most {FURTHER_GAS})"
+    );
     assert!(single <= ALONE_GAS && further <= FURTHER_GAS, "{single} gas alone, {further} for each further claim");
     Ok(())
 }

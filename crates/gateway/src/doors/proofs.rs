@@ -10,9 +10,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use milepost_bundle::{Bundle, Checkpoint, Inclusion, Landing, OpenTurn, Opening};
-use milepost_ledger::{
-    AccountId, AccountRecord, BlockRef, CheckpointRecord, Claim, ClaimId, ClaimState, Digest, TurnRecord, Tx, TxState,
-};
+use milepost_ledger::{AccountId, AccountRecord, BlockRef, CheckpointRecord, Claim, ClaimId, ClaimState, Digest, TurnRecord, Tx, TxState};
 use milepost_ledger_db::Blob;
 use milepost_statement::request_digest;
 

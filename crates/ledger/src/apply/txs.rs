@@ -7,8 +7,8 @@ use milepost_statement::{Digest, JobId, TokenSeq};
 use super::Ledger;
 use crate::effect::Effect;
 use crate::{
-    Account, AccountId, Attempt, BlockRef, Claim, ClaimId, ClaimState, Error, MAX_CLOSING_REVERTS, Outcome, Phase, Positions, Purpose, RevertClass,
-    Tx, TxId, TxState,
+    Account, AccountId, Attempt, BlockRef, Claim, ClaimId, ClaimState, Error, MAX_CLOSING_REVERTS, Outcome, Phase, Positions, Purpose,
+    RevertClass, Tx, TxId, TxState,
 };
 
 impl Ledger {

@@ -221,7 +221,8 @@ impl Host {
 
     fn read(&mut self, log: &[Value]) {
         self.raised += log.iter().filter(|event| event["event"] == "tx_bumped").count();
-        let several = |event: &&Value| event["event"] == "tx_signed" && event["purpose"].as_str().is_some_and(|what| what.starts_with("Claims("));
+        let several =
+            |event: &&Value| event["event"] == "tx_signed" && event["purpose"].as_str().is_some_and(|what| what.starts_with("Claims("));
         self.batches += log.iter().filter(several).count();
         assert!(!text(log).contains("panicked at"), "the node panicked:\n{}", text(log));
     }

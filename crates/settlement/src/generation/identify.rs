@@ -243,6 +243,18 @@ mod tests {
     }
 
     #[test]
+    fn several_claims_go_at_once_only_where_the_code_has_both_functions_for_it() {
+        let (submit, most) = (function::<JobMarketplace::submitProofsOfWorkCall>(), function::<JobMarketplace::MAX_BATCHCall>());
+        let takes = |further: &[Function]| {
+            let selectors = ours().iter().chain(further).map(|function| function.selector).collect();
+            let chosen = choose(&selectors).map_err(|(_, missing)| missing).unwrap();
+            chosen.0.claims(&[]).unwrap().is_some()
+        };
+        assert!(takes(&[submit, most]));
+        assert!(!takes(&[submit]) && !takes(&[most]) && !takes(&[]));
+    }
+
+    #[test]
     fn a_clone_is_told_by_its_whole_code() {
         let code = hex::decode("363d3d373d3d3d363d73bebebebebebebebebebebebebebebebebebebebe5af43d82803e903d91602b57fd5bf3").unwrap();
         assert_eq!(cloned(&code), Some(Address([0xbe; 20])));

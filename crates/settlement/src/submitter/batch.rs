@@ -108,7 +108,12 @@ impl Submitter {
         let gas = match self.chain.simulate(key, &data).await? {
             Ok(gas) => with_margin(gas),
             Err(revert) => {
-                tracing::warn!(event = "claims_not_together", claims = offers.len(), reason = revert.text, "these claims cannot share a transaction: each goes alone");
+                tracing::warn!(
+                    event = "claims_not_together",
+                    claims = offers.len(),
+                    reason = revert.text,
+                    "these claims cannot share a transaction: each goes alone"
+                );
                 return Ok(Together::Never);
             }
         };
@@ -119,7 +124,12 @@ impl Submitter {
         // revert. So it is tried with what it will have.
         let accepted = self.chain.answer_within(key, &data, gas).await?.ok().and_then(|answer| adapter.accepted(&answer));
         if accepted != Some(offers.len()) {
-            tracing::warn!(event = "claims_not_together", claims = offers.len(), accepted, "not all of these claims would be accepted in one transaction: each goes alone");
+            tracing::warn!(
+                event = "claims_not_together",
+                claims = offers.len(),
+                accepted,
+                "not all of these claims would be accepted in one transaction: each goes alone"
+            );
             return Ok(Together::Never);
         }
         let Signed { id, attempt, likely } = match self.sign(&head, data, gas).await {
