@@ -96,7 +96,7 @@ impl Driver {
                     Some(data) => (Purpose::RequestClose(job), data, Expect::Active),
                     None => (Purpose::Finalize(job), adapter.complete(job), Expect::Unpaid),
                 };
-                return self.submit(job, purpose, data, expect, record).await;
+                return self.submit(purpose, data, expect, record).await;
             }
             Step::Finalize => {
                 if let Some(claim) = &planned.claim {
@@ -108,7 +108,7 @@ impl Driver {
                     return Ok(Go::Again);
                 }
                 let data = self.chain.adapter().await?.complete(job);
-                return self.submit(job, Purpose::Finalize(job), data, Expect::Unpaid, record).await;
+                return self.submit(Purpose::Finalize(job), data, Expect::Unpaid, record).await;
             }
             Step::Settle { rest } => return self.settle(job, record, *rest).await.map(|()| Go::Enough),
             Step::Halt { reason } => return self.halt(job, planned, reason).await,
@@ -187,13 +187,13 @@ impl Driver {
                     self.offer(Offer { claim: claim.id, call: data, expect }, record);
                     return Ok(Go::Enough);
                 }
-                self.submit(job, Purpose::Claim(claim.id), data, expect, record).await
+                self.submit(Purpose::Claim(claim.id), data, expect, record).await
             }
             _ => Ok(Go::Enough),
         }
     }
 
-    async fn submit(&mut self, job: JobId, purpose: Purpose, data: Bytes, expect: Expect, record: &AccountRecord) -> Result<Go, Error> {
+    async fn submit(&mut self, purpose: Purpose, data: Bytes, expect: Expect, record: &AccountRecord) -> Result<Go, Error> {
         let what = purpose.clone();
         let submission = self.submitter.submit(purpose, data, expect).await?;
         self.answered(&what, submission, record.terms.as_ref()).map(|()| Go::Enough)
