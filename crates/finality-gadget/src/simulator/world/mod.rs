@@ -165,6 +165,9 @@ impl<'a> World<'a> {
     }
 
     fn act(&mut self, action: Action) {
+        if self.scenario.trace && !matches!(action, Action::Tick(_) | Action::Deliver { .. } | Action::Lie(_)) {
+            println!("{:>7} {action:?}", self.now);
+        }
         match action {
             Action::Tick(node) => {
                 self.later(TICK, Action::Tick(node));
@@ -255,13 +258,13 @@ impl<'a> World<'a> {
             if let Message::Votes(votes) = message {
                 for own in votes.iter().filter(|signed| signed.validator == validator) {
                     match role {
-                        Role::Honest if node.old && !node.warned => {
+                        Role::Honest if node.is_unnoticed() => {
                             if self.monitor.unnoticed.insert(validator) {
                                 self.outcome.unnoticed += 1;
                             }
-                            self.monitor.signed(own);
+                            self.monitor.signed(validator, &own.vote);
                         }
-                        Role::Twin => self.monitor.signed(own),
+                        Role::Twin => self.monitor.signed(validator, &own.vote),
                         Role::Honest => {
                             if self.scenario.trace {
                                 let link = own.vote.link;
@@ -293,7 +296,11 @@ impl<'a> World<'a> {
                     .electorate(&certificate.vote.link)
                     .is_ok_and(|votes| votes.index(validator).is_some_and(|seat| certificate.signers.has(seat)))
             {
-                self.monitor.statement_left(&self.chain, &*self.nodes[at].disk, validator, &certificate.vote);
+                if self.nodes[at].is_unnoticed() {
+                    self.monitor.signed(validator, &certificate.vote);
+                } else {
+                    self.monitor.statement_left(&self.chain, &*self.nodes[at].disk, validator, &certificate.vote);
+                }
             }
             match kept {
                 Kept::Certificate(certificate) if self.scenario.trace => {
@@ -369,7 +376,7 @@ impl<'a> World<'a> {
         let validator = liar.validator;
         for message in &lies {
             if let Message::Votes(votes) = message {
-                votes.iter().filter(|signed| signed.validator == validator).for_each(|signed| self.monitor.signed(signed));
+                votes.iter().filter(|signed| signed.validator == validator).for_each(|signed| self.monitor.signed(validator, &signed.vote));
             }
         }
         let lies: Vec<Arc<Message>> = lies.into_iter().map(Arc::new).collect();
