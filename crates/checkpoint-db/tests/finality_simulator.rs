@@ -57,6 +57,10 @@ impl Disk for Machine {
         self.engine.replan(FaultPlan::none().at(self.engine.operations() + writes, fault));
     }
 
+    fn mend(&mut self) {
+        self.engine.replan(FaultPlan::none());
+    }
+
     fn backup(&self) -> Box<dyn Disk> {
         Box::new(Self { engine: self.engine.peek().reopen() })
     }

@@ -458,6 +458,8 @@ impl<'a> World<'a> {
         self.groups = None;
         self.goal = self.chain.head().plus(PROGRESS);
         for node in 0..self.nodes.len() {
+            // Whoever writes little would meet its fault long after the trouble, and be missing when a halt is judged.
+            self.nodes[node].disk.mend();
             if self.nodes[node].life.is_none() {
                 self.start(node);
             }
