@@ -50,6 +50,11 @@ impl Monitor {
         self.statements.entry(vote.digest()).or_default().insert(validator);
     }
 
+    /// Whether its signature of this vote is out.
+    pub(super) fn has_stated(&self, validator: ValidatorId, vote: &Vote) -> bool {
+        self.statements.get(&vote.digest()).is_some_and(|signers| signers.contains(&validator))
+    }
+
     /// An honest validator's own vote leaves it.
     pub(super) fn vote_left(&mut self, chain: &SimChain, disk: &dyn Disk, signed: &SignedVote) {
         assert!(self.schedule.verify_vote(signed).is_ok(), "an honest validator sent a vote that does not verify");

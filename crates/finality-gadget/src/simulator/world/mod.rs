@@ -288,8 +288,9 @@ impl<'a> World<'a> {
         }
         let known = self.monitor.links.len();
         for kept in &kept {
-            // A vote that was signed just before a crash may leave within a certificate first.
+            // A vote that was signed just before a crash may leave within a certificate first. One that has left before is judged by then.
             if let (Kept::Certificate(certificate), Role::Honest) = (kept, role)
+                && !self.monitor.has_stated(validator, &certificate.vote)
                 && self.nodes[at].disk.survives(&certificate.vote)
                 && self
                     .schedule
