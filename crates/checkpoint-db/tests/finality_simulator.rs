@@ -1,6 +1,7 @@
 //! The gadget's simulated network on this database: every validator's disk is an engine that can lose its power, with our tables on it.
 //!
-//! `CHECKPOINT_SEEDS` says how many seeds (500 by default), `CHECKPOINT_FROM` where they begin. A failing seed is printed and repeats.
+//! `CHECKPOINT_SEEDS` says how many seeds (500 by default), `CHECKPOINT_FROM` where they begin; `FINALITY_TRACE=1` prints what happens. A
+//! failing seed is printed and repeats.
 
 mod common;
 
@@ -56,6 +57,10 @@ impl Disk for Machine {
         self.engine.replan(FaultPlan::none().at(self.engine.operations() + writes, fault));
     }
 
+    fn mend(&mut self) {
+        self.engine.replan(FaultPlan::none());
+    }
+
     fn backup(&self) -> Box<dyn Disk> {
         Box::new(Self { engine: self.engine.peek().reopen() })
     }
@@ -77,7 +82,8 @@ fn number(name: &str, default: u64) -> u64 {
 #[test]
 fn whatever_happens_to_its_databases_no_validator_contradicts_itself() {
     let (from, seeds) = (number("CHECKPOINT_FROM", 0), number("CHECKPOINT_SEEDS", 500));
-    let swept = sweep(from..from + seeds, Scenario::from_seed, || Databases);
+    let trace = number("FINALITY_TRACE", 0) > 0;
+    let swept = sweep(from..from + seeds, |seed| Scenario { trace, ..Scenario::from_seed(seed) }, || Databases);
     println!("figure simulator over the database's tables: {swept}");
     if seeds >= 40 {
         assert!(swept.total.finals as u64 > seeds * 3, "hardly anything became final");

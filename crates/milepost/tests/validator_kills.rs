@@ -97,8 +97,12 @@ async fn nobody_contradicts_themselves_however_often_and_whenever_they_are_kille
     }
     let all: Vec<u32> = (1..=COUNT).collect();
     let (votes, certificates) = committee.judge(&all);
-    // Not only at the end: how often a target is passed over depends on how busy the machine is.
-    assert!(certificates >= COUNT as usize * done / 10, "finality went on meanwhile: {certificates} certificates in {done} kills");
+    // Not only at the end. Each validator keeps the certificates it made and those it caught up on.
+    let half = u64::from(COUNT) * now / 2;
+    assert!(
+        certificates as u64 >= half,
+        "finality went on meanwhile: {certificates} certificates at {COUNT} validators of {now} checkpoints"
+    );
     println!("figure validator_kills {done}");
     println!("figure validator_kills_seconds {:.1}", killing.as_secs_f64());
     println!("figure validator_kills_all_caught_up_after_seconds {:.1}", caught_up.as_secs_f64());

@@ -46,8 +46,13 @@ impl Monitor {
     }
 
     /// Somebody signed something, and it is out.
-    pub(super) fn signed(&mut self, signed: &SignedVote) {
-        self.statements.entry(signed.vote.digest()).or_default().insert(signed.validator);
+    pub(super) fn signed(&mut self, validator: ValidatorId, vote: &Vote) {
+        self.statements.entry(vote.digest()).or_default().insert(validator);
+    }
+
+    /// Whether its signature of this vote is out.
+    pub(super) fn has_stated(&self, validator: ValidatorId, vote: &Vote) -> bool {
+        self.statements.get(&vote.digest()).is_some_and(|signers| signers.contains(&validator))
     }
 
     /// An honest validator's own vote leaves it.

@@ -33,6 +33,9 @@ pub trait Disk {
     /// The write that comes after `writes` others will meet this fault.
     fn inject(&mut self, writes: u64, fault: DiskFault);
 
+    /// Takes back a fault that no write has met yet.
+    fn mend(&mut self);
+
     /// A copy of what is durable now: a backup to be restored later.
     fn backup(&self) -> Box<dyn Disk>;
 
@@ -223,6 +226,10 @@ impl Disk for MemoryDisk {
 
     fn inject(&mut self, writes: u64, fault: DiskFault) {
         self.platter().fault = Some((writes, fault));
+    }
+
+    fn mend(&mut self) {
+        self.platter().fault = None;
     }
 
     fn backup(&self) -> Box<dyn Disk> {

@@ -28,7 +28,7 @@ pub(super) enum Role {
     Twin,
 }
 
-/// Kept by a storage, reported to the monitor.
+/// Kept by a storage or found in it, reported to the monitor.
 pub(super) enum Kept {
     Certificate(Box<Certificate>),
     Evidence(Box<Evidence>),
@@ -99,6 +99,11 @@ impl Node {
         Ok(())
     }
 
+    /// Whether it signs on an old backup that nobody could tell from a current record.
+    pub(super) fn is_unnoticed(&self) -> bool {
+        self.old && !self.warned
+    }
+
     /// The machine dies.
     pub(super) fn crash(&mut self, rng: &mut Rng) {
         self.life = None;
@@ -121,6 +126,16 @@ struct Watched {
     keeper: Sender<Kept>,
 }
 
+impl Watched {
+    /// A disk that fails, or dies, as a certificate is written may hold it afterwards: nobody hears of it before it is read.
+    fn found(&self, certificates: Vec<Certificate>) -> Vec<Certificate> {
+        for certificate in &certificates {
+            let _ = self.keeper.send(Kept::Certificate(Box::new(certificate.clone())));
+        }
+        certificates
+    }
+}
+
 impl CheckpointStorage for Watched {
     fn store_signatures(&self, votes: &[SignedVote]) -> Result<(), StorageError> {
         self.storage.store_signatures(votes)
@@ -141,11 +156,11 @@ impl CheckpointStorage for Watched {
     }
 
     fn certificates_after(&self, after: CheckpointNumber, limit: usize) -> Result<Vec<Certificate>, StorageError> {
-        self.storage.certificates_after(after, limit)
+        Ok(self.found(self.storage.certificates_after(after, limit)?))
     }
 
     fn certificates_before(&self, before: Option<CheckpointNumber>, limit: usize) -> Result<Vec<Certificate>, StorageError> {
-        self.storage.certificates_before(before, limit)
+        Ok(self.found(self.storage.certificates_before(before, limit)?))
     }
 
     fn last_finalized(&self) -> Result<Option<Finalized>, StorageError> {

@@ -165,6 +165,9 @@ impl<'a> World<'a> {
     }
 
     fn act(&mut self, action: Action) {
+        if self.scenario.trace && !matches!(action, Action::Tick(_) | Action::Deliver { .. } | Action::Lie(_)) {
+            println!("{:>7} {action:?}", self.now);
+        }
         match action {
             Action::Tick(node) => {
                 self.later(TICK, Action::Tick(node));
@@ -255,13 +258,13 @@ impl<'a> World<'a> {
             if let Message::Votes(votes) = message {
                 for own in votes.iter().filter(|signed| signed.validator == validator) {
                     match role {
-                        Role::Honest if node.old && !node.warned => {
+                        Role::Honest if node.is_unnoticed() => {
                             if self.monitor.unnoticed.insert(validator) {
                                 self.outcome.unnoticed += 1;
                             }
-                            self.monitor.signed(own);
+                            self.monitor.signed(validator, &own.vote);
                         }
-                        Role::Twin => self.monitor.signed(own),
+                        Role::Twin => self.monitor.signed(validator, &own.vote),
                         Role::Honest => {
                             if self.scenario.trace {
                                 let link = own.vote.link;
@@ -285,15 +288,20 @@ impl<'a> World<'a> {
         }
         let known = self.monitor.links.len();
         for kept in &kept {
-            // A vote that was signed just before a crash may leave within a certificate first.
+            // A vote that was signed just before a crash may leave within a certificate first. One that has left before is judged by then.
             if let (Kept::Certificate(certificate), Role::Honest) = (kept, role)
+                && !self.monitor.has_stated(validator, &certificate.vote)
                 && self.nodes[at].disk.survives(&certificate.vote)
                 && self
                     .schedule
                     .electorate(&certificate.vote.link)
                     .is_ok_and(|votes| votes.index(validator).is_some_and(|seat| certificate.signers.has(seat)))
             {
-                self.monitor.statement_left(&self.chain, &*self.nodes[at].disk, validator, &certificate.vote);
+                if self.nodes[at].is_unnoticed() {
+                    self.monitor.signed(validator, &certificate.vote);
+                } else {
+                    self.monitor.statement_left(&self.chain, &*self.nodes[at].disk, validator, &certificate.vote);
+                }
             }
             match kept {
                 Kept::Certificate(certificate) if self.scenario.trace => {
@@ -369,7 +377,7 @@ impl<'a> World<'a> {
         let validator = liar.validator;
         for message in &lies {
             if let Message::Votes(votes) = message {
-                votes.iter().filter(|signed| signed.validator == validator).for_each(|signed| self.monitor.signed(signed));
+                votes.iter().filter(|signed| signed.validator == validator).for_each(|signed| self.monitor.signed(validator, &signed.vote));
             }
         }
         let lies: Vec<Arc<Message>> = lies.into_iter().map(Arc::new).collect();
@@ -451,6 +459,8 @@ impl<'a> World<'a> {
         self.groups = None;
         self.goal = self.chain.head().plus(PROGRESS);
         for node in 0..self.nodes.len() {
+            // Whoever writes little would meet its fault long after the trouble, and be missing when a halt is judged.
+            self.nodes[node].disk.mend();
             if self.nodes[node].life.is_none() {
                 self.start(node);
             }
