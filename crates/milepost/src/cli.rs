@@ -27,8 +27,9 @@ pub(crate) struct Common {
     #[arg(long, short, global = true, env = "MILEPOST_CONFIG")]
     pub(crate) config: Option<PathBuf>,
     /// A setting over file and environment: section.key=value. May be repeated.
-    #[arg(long = "set", global = true, value_parser = pair, value_name = "KEY=VALUE")]
-    pub(crate) set: Vec<(String, String)>,
+    // Taken apart in `pairs`: the reader of the command line would quote a value that is wrong, and it may hold an access key.
+    #[arg(long = "set", global = true, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
     /// One JSON object a line instead of text: logs on standard error, results on standard output.
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -355,7 +356,7 @@ pub(crate) struct CloseArgs {
 #[derive(Args)]
 pub(crate) struct OpenArgs {
     /// JSON-RPC endpoint of the chain.
-    #[arg(long, env = "RPC_URL")]
+    #[arg(long, env = "RPC_URL", hide_env_values = true)]
     pub(crate) rpc_url: String,
     /// The marketplace's address.
     #[arg(long, env = "CONTRACT_JOB_MARKETPLACE")]
@@ -386,10 +387,11 @@ pub(crate) struct OpenArgs {
     pub(crate) session: PathBuf,
 }
 
-fn pair(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("expected section.key=value")?;
-    if !key.contains('.') {
-        return Err(format!("{key} is no key: expected section.key=value"));
-    }
-    Ok((key.to_owned(), value.to_owned()))
+/// The settings of the command line. The error names no value: it may hold an access key.
+pub(crate) fn pairs(set: &[String]) -> Result<Vec<(String, String)>, String> {
+    let pair = |(at, text): (usize, &String)| match text.split_once('=') {
+        Some((key, value)) if key.contains('.') && !key.contains("://") => Ok((key.to_owned(), value.to_owned())),
+        _ => Err(format!("--set number {} is no setting: expected section.key=value", at + 1)),
+    };
+    set.iter().enumerate().map(pair).collect()
 }

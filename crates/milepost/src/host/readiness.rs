@@ -89,7 +89,8 @@ pub(crate) fn prover_verdict(status: &milepost_prover::Status) -> (bool, String)
 }
 
 fn check(name: &str, ok: bool, message: String) -> Check {
-    Check { name: name.to_owned(), ok, message }
+    // An endpoint's own words may repeat its address.
+    Check { name: name.to_owned(), ok, message: crate::redact::clean(&message).into_owned() }
 }
 
 #[cfg(test)]
