@@ -105,9 +105,21 @@ async fn run(cli: Cli, set: Vec<(String, String)>) -> ExitCode {
         #[cfg(feature = "host")]
         Command::Doctor(args) => operate::doctor::run(loaded(), &args, output).await,
         #[cfg(feature = "host")]
-        Command::Jobs { all } => done(with(configured(), async |config| operate::jobs::run(&config, all, output).await).await),
+        Command::Jobs { command: Some(cli::JobsCommand::Resume(args)), .. } => {
+            with(configured(), async |config| operate::by_hand::resume(&config, &args, output).await).await
+        }
         #[cfg(feature = "host")]
-        Command::Claims { job, all } => done(configured().and_then(|config| operate::claims::run(&config, job, all, output))),
+        Command::Jobs { command: None, all } => {
+            done(with(configured(), async |config| operate::jobs::run(&config, all, output).await).await)
+        }
+        #[cfg(feature = "host")]
+        Command::Claims { command: Some(cli::ClaimsCommand::Cancel(args)), .. } => {
+            with(warned(loaded()), async |config| operate::by_hand::cancel(&config, &args, output).await).await
+        }
+        #[cfg(feature = "host")]
+        Command::Claims { command: None, job, all } => {
+            done(configured().and_then(|config| operate::claims::run(&config, job, all, output)))
+        }
         #[cfg(feature = "host")]
         Command::Earnings { command } => {
             let show = async |config: Config| match &command {
@@ -117,7 +129,7 @@ async fn run(cli: Cli, set: Vec<(String, String)>) -> ExitCode {
             done(with(warned(loaded()), show).await)
         }
         #[cfg(feature = "host")]
-        Command::Keys(command) => done(keys::command::run(command, || warned(loaded()), output).await),
+        Command::Keys(command) => keys::command::run(command, || warned(loaded()), output).await,
         #[cfg(not(feature = "host"))]
         Command::Keys(cli::KeysCommand::Validator(command)) => done(validator::keys::command::run(&command, || warned(loaded()), output)),
         #[cfg(feature = "validator")]

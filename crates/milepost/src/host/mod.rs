@@ -129,7 +129,13 @@ pub(crate) async fn serve(config: Config, warnings: Vec<String>) -> Result<(), E
         gateway.max_claim_tokens.get_or_insert(chain.max_claim_tokens);
         gateway.claim_seconds.get_or_insert(chain.claim_seconds + chain.confirmations * SLOWEST_BLOCK_SECONDS);
         gateway.proof_seconds.get_or_insert(if config.prover.backend == Backend::Mock { 0 } else { PROOF_SECONDS });
-        settling = Some(Settlement::start(settlement, deps).await.map_err(|error| Error::Settlement { error })?);
+        let submitter = deps.key.address();
+        let handle = Settlement::start(settlement, deps).await.map_err(|error| Error::Settlement { error })?;
+        for transaction in milepost_settlement::recorded_cancels(&db, submitter).map_err(|error| Error::Settlement { error })? {
+            tracing::warn!(event = "cancel_wished", nonce = transaction.nonce, "an operator wants this transaction cancelled");
+            handle.cancel(transaction);
+        }
+        settling = Some(handle);
     } else {
         log_settler = Some(LogSettler::start(&db, None));
     }

@@ -143,7 +143,7 @@ async fn everything(config: &Config, args: &DoctorArgs, findings: &mut Findings)
     }
     publishing::check(config, seen.as_ref(), findings).await;
     prover::check(config, seen.as_ref(), args.no_proof, findings).await;
-    local::database(config, seen.as_ref(), findings).await;
+    local::database(config, seen.as_ref(), key, findings).await;
     local::disk(config, findings);
     chain::clock(seen.as_ref(), findings);
     node::check(config, args.expect_commit.as_deref(), findings).await;
