@@ -7,6 +7,7 @@
 
 mod chain;
 mod endpoints;
+mod finality;
 mod local;
 mod node;
 mod prover;
@@ -140,6 +141,7 @@ async fn everything(config: &Config, args: &DoctorArgs, findings: &mut Findings)
     let seen = chain::check(config, key, model, findings).await;
     if let Some(settlement) = &config.chain {
         endpoints::check(settlement, findings).await;
+        finality::check(settlement, seen.as_ref(), findings).await;
     }
     publishing::check(config, seen.as_ref(), findings).await;
     prover::check(config, seen.as_ref(), args.no_proof, findings).await;
