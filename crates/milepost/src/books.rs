@@ -74,6 +74,14 @@ pub(crate) async fn counting(config: &Config, key: Address) -> Result<Option<Led
     }
 }
 
+/// Refuses a ledger that a node has open for writing: what it holds in memory would not hear of it.
+pub(crate) fn refuse_if_running(config: &Config) -> Result<(), String> {
+    match running(config) {
+        Some(pid) => Err(format!("the node of process {pid} runs on this ledger: stop it first, and start it again afterwards")),
+        None => Ok(()),
+    }
+}
+
 /// Refuses a key whose nonces this box's node is using.
 pub(crate) fn refuse_if_signing(config: &Config, key: Address) -> Result<(), String> {
     let remedy = "two signers take each other's nonces. Give the node a submitter key of its own (`milepost keys new`, `milepost keys submitter add`)";

@@ -27,8 +27,9 @@ pub(crate) struct Common {
     #[arg(long, short, global = true, env = "MILEPOST_CONFIG")]
     pub(crate) config: Option<PathBuf>,
     /// A setting over file and environment: section.key=value. May be repeated.
-    #[arg(long = "set", global = true, value_parser = pair, value_name = "KEY=VALUE")]
-    pub(crate) set: Vec<(String, String)>,
+    // Taken apart in `pairs`: the reader of the command line would quote a value that is wrong, and it may hold an access key.
+    #[arg(long = "set", global = true, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
     /// One JSON object a line instead of text: logs on standard error, results on standard output.
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -64,14 +65,20 @@ pub(crate) enum Command {
     Doctor(DoctorArgs),
     /// Jobs: where their tokens stand, what is at risk and for how long, what is left after gas and proving.
     #[cfg(feature = "host")]
+    #[command(args_conflicts_with_subcommands = true)]
     Jobs {
+        #[command(subcommand)]
+        command: Option<JobsCommand>,
         /// Paid ones too.
         #[arg(long)]
         all: bool,
     },
     /// Claims and the transactions that carry them, of all jobs that are not paid.
     #[cfg(feature = "host")]
+    #[command(args_conflicts_with_subcommands = true)]
     Claims {
+        #[command(subcommand)]
+        command: Option<ClaimsCommand>,
         /// Of this job only.
         #[arg(long)]
         job: Option<u64>,
@@ -220,6 +227,57 @@ pub(crate) struct WithdrawArgs {
     pub(crate) host: HostKeyArgs,
 }
 
+#[cfg(feature = "host")]
+#[derive(Subcommand)]
+pub(crate) enum JobsCommand {
+    /// Let a job that waits for an operator go on. Wants the node stopped. Exit code: 0 done, 1 refused, 3 shown only (no --yes).
+    Resume(ResumeArgs),
+}
+
+#[cfg(feature = "host")]
+#[derive(Args)]
+pub(crate) struct ResumeArgs {
+    /// The job's number.
+    pub(crate) job: u64,
+    /// Do it; without, its reason is shown.
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+#[cfg(feature = "host")]
+#[derive(Subcommand)]
+pub(crate) enum ClaimsCommand {
+    /// Have a transaction that waits replaced by a transfer of nothing at the same nonce. Wants the node stopped. Exit code: 0 recorded,
+    /// 1 refused, 3 shown only (no --yes).
+    Cancel(CancelArgs),
+}
+
+#[cfg(feature = "host")]
+#[derive(Args)]
+pub(crate) struct CancelArgs {
+    /// The transaction's nonce, as `milepost claims` shows it.
+    pub(crate) nonce: u64,
+    /// The key that signed it; by default the configured one.
+    #[arg(long)]
+    pub(crate) key: Option<Address>,
+    /// Do it; without, the transaction is shown.
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+#[cfg(feature = "host")]
+#[derive(Args)]
+pub(crate) struct AcceptArgs {
+    /// The key's address.
+    pub(crate) key: Address,
+    /// Everything below this nonce is explained: the count that was shown.
+    #[arg(long, value_name = "NONCE")]
+    pub(crate) below: Option<u64>,
+    /// Do it; without, what it would accept is shown.
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
 #[derive(Subcommand)]
 pub(crate) enum KeysCommand {
     /// Make a new key in an encrypted keystore.
@@ -231,6 +289,10 @@ pub(crate) enum KeysCommand {
     /// Address and protection of a keystore, or of the configured key. Never the key.
     #[cfg(feature = "host")]
     Show(ShowKeyArgs),
+    /// Say that what a key did beside this ledger is explained (MP-S-030). Wants the node stopped. Exit code: 0 accepted, or nothing to
+    /// accept; 1 refused; 3 shown only (no --yes).
+    #[cfg(feature = "host")]
+    AcceptNonces(AcceptArgs),
     /// Which keys may claim for the host, as the registry on chain has it. Changing it takes the host's own key.
     #[cfg(feature = "host")]
     #[command(subcommand)]
@@ -355,7 +417,7 @@ pub(crate) struct CloseArgs {
 #[derive(Args)]
 pub(crate) struct OpenArgs {
     /// JSON-RPC endpoint of the chain.
-    #[arg(long, env = "RPC_URL")]
+    #[arg(long, env = "RPC_URL", hide_env_values = true)]
     pub(crate) rpc_url: String,
     /// The marketplace's address.
     #[arg(long, env = "CONTRACT_JOB_MARKETPLACE")]
@@ -386,10 +448,11 @@ pub(crate) struct OpenArgs {
     pub(crate) session: PathBuf,
 }
 
-fn pair(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("expected section.key=value")?;
-    if !key.contains('.') {
-        return Err(format!("{key} is no key: expected section.key=value"));
-    }
-    Ok((key.to_owned(), value.to_owned()))
+/// The settings of the command line. The error names no value: it may hold an access key.
+pub(crate) fn pairs(set: &[String]) -> Result<Vec<(String, String)>, String> {
+    let pair = |(at, text): (usize, &String)| match text.split_once('=') {
+        Some((key, value)) if key.contains('.') && !key.contains("://") => Ok((key.to_owned(), value.to_owned())),
+        _ => Err(format!("--set number {} is no setting: expected section.key=value", at + 1)),
+    };
+    set.iter().enumerate().map(pair).collect()
 }

@@ -12,7 +12,10 @@ use tracing_subscriber::EnvFilter;
 pub(crate) fn init(json: bool, service: bool) {
     let usual = if service { "info" } else { "warn" };
     let filter = EnvFilter::try_from_env("MILEPOST_LOG").unwrap_or_else(|_| EnvFilter::new(usual));
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(|| crate::redact::Clean(std::io::stderr()))
+        .log_internal_errors(false);
     if json {
         logs.json().flatten_event(true).with_current_span(false).with_span_list(false).init();
     } else {

@@ -23,6 +23,7 @@ mod logs;
 #[cfg(feature = "host")]
 mod operate;
 mod output;
+mod redact;
 #[cfg(feature = "host")]
 mod send;
 #[cfg(feature = "validator")]
@@ -30,6 +31,7 @@ mod validator;
 #[cfg(feature = "host")]
 mod verify;
 
+use std::borrow::Cow;
 use std::io::Write as _;
 use std::process::ExitCode;
 
@@ -48,12 +50,25 @@ const USAGE: u8 = 64;
 const CANNOT_LOOK: u8 = 69;
 
 fn main() -> ExitCode {
+    redact::learn_surroundings();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version come this way too, on standard output. Where nobody listens any more there is nobody to tell.
-            let _ = error.print();
+            let _ = match redact::clean(&error.render().to_string()) {
+                // It quotes an argument or a variable that holds an address.
+                Cow::Owned(text) if error.use_stderr() => std::io::stderr().write_all(text.as_bytes()),
+                Cow::Owned(text) => std::io::stdout().write_all(text.as_bytes()),
+                Cow::Borrowed(_) => error.print(),
+            };
             return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    let set = match cli::pairs(&cli.common.set) {
+        Ok(set) => set,
+        Err(message) => {
+            failed(&message);
+            return ExitCode::from(USAGE);
         }
     };
     logs::init(cli.common.json, cli.command.is_service());
@@ -63,13 +78,13 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failed(&format!("cannot start the async runtime: {error}")),
     };
-    runtime.block_on(run(cli))
+    runtime.block_on(run(cli, set))
 }
 
-async fn run(cli: Cli) -> ExitCode {
+async fn run(cli: Cli, set: Vec<(String, String)>) -> ExitCode {
     let common = cli.common;
     let output = Output::choose(common.json, common.table);
-    let loaded = || config::load(common.config.as_deref(), std::env::vars(), &common.set).map_err(|error| error.to_string());
+    let loaded = || config::load(common.config.as_deref(), std::env::vars(), &set).map_err(|error| error.to_string());
     #[cfg(feature = "host")]
     let configured = || loaded().map(|(config, _)| config);
     let done = |outcome: Result<(), String>| outcome.map(|()| ExitCode::SUCCESS);
@@ -90,9 +105,21 @@ async fn run(cli: Cli) -> ExitCode {
         #[cfg(feature = "host")]
         Command::Doctor(args) => operate::doctor::run(loaded(), &args, output).await,
         #[cfg(feature = "host")]
-        Command::Jobs { all } => done(with(configured(), async |config| operate::jobs::run(&config, all, output).await).await),
+        Command::Jobs { command: Some(cli::JobsCommand::Resume(args)), .. } => {
+            with(configured(), async |config| operate::by_hand::resume(&config, &args, output).await).await
+        }
         #[cfg(feature = "host")]
-        Command::Claims { job, all } => done(configured().and_then(|config| operate::claims::run(&config, job, all, output))),
+        Command::Jobs { command: None, all } => {
+            done(with(configured(), async |config| operate::jobs::run(&config, all, output).await).await)
+        }
+        #[cfg(feature = "host")]
+        Command::Claims { command: Some(cli::ClaimsCommand::Cancel(args)), .. } => {
+            with(warned(loaded()), async |config| operate::by_hand::cancel(&config, &args, output).await).await
+        }
+        #[cfg(feature = "host")]
+        Command::Claims { command: None, job, all } => {
+            done(configured().and_then(|config| operate::claims::run(&config, job, all, output)))
+        }
         #[cfg(feature = "host")]
         Command::Earnings { command } => {
             let show = async |config: Config| match &command {
@@ -102,7 +129,7 @@ async fn run(cli: Cli) -> ExitCode {
             done(with(warned(loaded()), show).await)
         }
         #[cfg(feature = "host")]
-        Command::Keys(command) => done(keys::command::run(command, || warned(loaded()), output).await),
+        Command::Keys(command) => keys::command::run(command, || warned(loaded()), output).await,
         #[cfg(not(feature = "host"))]
         Command::Keys(cli::KeysCommand::Validator(command)) => done(validator::keys::command::run(&command, || warned(loaded()), output)),
         #[cfg(feature = "validator")]
@@ -129,7 +156,7 @@ async fn with<T>(config: Result<Config, String>, run: impl AsyncFnOnce(Config) -
 fn warned(loaded: Result<(Config, Vec<String>), String>) -> Result<Config, String> {
     let (config, warnings) = loaded?;
     for warning in warnings {
-        eprintln!("milepost: warning: {warning}");
+        eprintln!("milepost: warning: {}", redact::clean(&warning));
     }
     Ok(config)
 }
@@ -145,6 +172,6 @@ fn looked(outcome: Result<ExitCode, String>) -> ExitCode {
 
 pub(crate) fn failed(message: &str) -> ExitCode {
     // Where nobody can be told, the exit code still tells.
-    let _ = writeln!(std::io::stderr(), "milepost: {message}");
+    let _ = writeln!(std::io::stderr(), "milepost: {}", redact::clean(message));
     ExitCode::FAILURE
 }

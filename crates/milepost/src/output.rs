@@ -26,6 +26,7 @@ impl Output {
             Self::Json => serde_json::to_string(&json()).map_err(|error| error.to_string())?,
             Self::Table => text(),
         };
+        let text = crate::redact::clean(&text);
         let mut out = std::io::stdout().lock();
         match out.write_all(text.trim_end().as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()) {
             // `milepost jobs | head` ends before we do: nothing is wrong.

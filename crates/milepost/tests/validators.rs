@@ -7,6 +7,8 @@ mod validators;
 use std::sync::Arc;
 use std::time::Duration;
 
+use milepost_test_support::{FaultProxy, Rules};
+use milepost_validator_net::set_file::Rule;
 use serde_json::Value;
 use validators::Committee;
 
@@ -117,7 +119,14 @@ async fn a_validator_says_what_keeps_it_from_starting_and_by_its_exit_code_wheth
 
     // A second process with the same folder, and every command that needs the database for itself.
     let (code, log) = committee
-        .start_with(1, &[("validator.listen", "127.0.0.1:0".to_owned()), ("validator.metrics_listen", "127.0.0.1:0".to_owned())])
+        .start_with(
+            1,
+            &[
+                ("validator.listen", "127.0.0.1:0".to_owned()),
+                ("validator.metrics_listen", "127.0.0.1:0".to_owned()),
+                ("validator.certificates_listen", "127.0.0.1:0".to_owned()),
+            ],
+        )
         .end();
     let said = log.iter().map(Value::to_string).collect::<String>();
     assert!(code == Some(75) && said.contains("has this database open"), "{code:?}: {said}");
@@ -180,4 +189,102 @@ async fn a_dead_endpoint_is_left_for_the_next_and_an_observer_follows_without_si
     assert!(!validators[0].log_text().contains("secret-key"), "an access key is never logged");
     assert!(log.iter().any(|event| event["event"] == "chain_back"));
     assert!(!nothing.exists(), "an observer without persistence keeps nothing");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn under_the_rule_single_nothing_above_the_chains_own_tag_is_certified() {
+    let committee = Committee::under(Rule::Single, 4, &[]).await;
+    // The dev chain's tag does not move by itself: the proxy moves it.
+    let behind = |blocks: u64| Rules { finalized_depth: blocks, ..Rules::default() };
+    let proxy = FaultProxy::with(committee.chain.url(), behind(1_000)).await.expect("a proxy");
+    let through = [("validator.rpc_url", proxy.url())];
+    let mut validators: Vec<_> = (1..=4).map(|id| committee.start_with(id, &through)).collect();
+    for validator in &mut validators {
+        validator.wait("it signs", |status| status["standing"] == "signing").await;
+    }
+    committee.offer(4).await;
+    let newest = committee.chain.head().await.expect("a head").0 / validators::INTERVAL;
+    // Two checkpoints below the head are the chain's own final ones; one certificate makes its target final at once.
+    proxy.set_rules(behind(2 * validators::INTERVAL));
+    for validator in &mut validators {
+        let status = validator.finalizes(newest - 2).await;
+        assert_eq!(status["finalized"]["number"].as_u64(), Some(newest - 2), "not one above the tag: {status:#}");
+    }
+    proxy.set_rules(behind(0));
+    for validator in &mut validators {
+        validator.finalizes(newest).await;
+    }
+    for validator in validators {
+        let (code, log) = validator.terminate();
+        assert_eq!(code, Some(0), "{log:?}");
+    }
+    let (votes, certificates) = committee.judge(&[1, 2, 3, 4]);
+    assert!(votes >= 6 && certificates >= 8, "two targets at least, each by a quorum: {votes} votes, {certificates} certificates");
+    // Following anything but the tag is refused under this rule.
+    let (code, log) = committee.start_with(1, &[("validator.follow", "latest".to_owned())]).end();
+    assert_eq!(code, Some(78), "{log:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hosts_doctor_looks_at_the_certificates_that_make_its_claims_final() {
+    let committee = Committee::new(4, &[]).await;
+    let mut validators: Vec<_> = (1..=4).map(|id| committee.start(id)).collect();
+    committee.offer(3).await;
+    for validator in &mut validators {
+        validator.wait("it signs", |status| status["standing"] == "signing").await;
+    }
+    for number in 1..=3 {
+        committee.offer(1).await;
+        for validator in &mut validators {
+            validator.finalizes(number).await;
+        }
+    }
+    let data = tempfile::tempdir().expect("a folder");
+    let doctor = |more: &[(&str, String)]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_milepost"));
+        common::forget_own_variables(&mut command);
+        let settings = [
+            ("node.data", data.path().display().to_string()),
+            ("model.engine", "scripted".to_owned()),
+            ("chain.rpc_url", committee.chain.url().to_owned()),
+            ("chain.chain_id", "31337".to_owned()),
+            ("chain.marketplace", format!("0x{}", "11".repeat(20))),
+            ("chain.finality", "certificate".to_owned()),
+            ("chain.certificates.set_file", committee.set_file().display().to_string()),
+        ];
+        for (key, value) in settings.iter().chain(more) {
+            command.arg("--set").arg(format!("{key}={value}"));
+        }
+        let output = command.args(["doctor", "--no-proof"]).output().expect("the program runs");
+        let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        told["checks"].as_array().expect("checks").clone()
+    };
+    let of = |checks: &[Value], name: &str| -> Vec<(String, String)> {
+        let named = checks.iter().filter(|check| check["check"] == name);
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        named.map(|check| (text(&check["verdict"]), text(&check["found"]))).collect()
+    };
+    let verdicts = |checks: &[Value], name: &str| of(checks, name).into_iter().map(|(verdict, _)| verdict).collect::<Vec<_>>();
+
+    let checks = doctor(&[]);
+    assert_eq!(verdicts(&checks, "set file"), ["warning"], "the agreement is not pinned: {checks:#?}");
+    assert_eq!(verdicts(&checks, "trusted checkpoint"), ["ok"], "{checks:#?}");
+    assert_eq!(verdicts(&checks, "certificates"), ["ok"; 4], "{checks:#?}");
+    let newest = of(&checks, "newest certificate");
+    assert!(newest.len() == 1 && newest[0].0 == "ok" && newest[0].1.contains("s old"), "{checks:#?}");
+
+    // One validator is gone: the others are enough. The agreement is pinned, once right and once wrong.
+    drop(validators.remove(0));
+    let agreed = hex::encode(committee.agreement.digest());
+    let checks = doctor(&[("chain.certificates.agreement", agreed)]);
+    assert_eq!(verdicts(&checks, "set file"), ["ok"], "{checks:#?}");
+    assert_eq!(verdicts(&checks, "certificates").iter().filter(|verdict| *verdict == "ok").count(), 3, "{checks:#?}");
+    let checks = doctor(&[("chain.certificates.agreement", "11".repeat(32))]);
+    assert_eq!(verdicts(&checks, "set file"), ["failure"], "{checks:#?}");
+    drop(validators);
+    let checks = doctor(&[]);
+    assert_eq!(verdicts(&checks, "newest certificate"), ["failure"], "nobody answers: {checks:#?}");
+    let checks = doctor(&[("chain.certificates.set_file", data.path().join("none.toml").display().to_string())]);
+    assert_eq!(verdicts(&checks, "set file"), ["failure"], "{checks:#?}");
+    assert!(!data.path().join("certificates").exists(), "looking changes nothing");
 }

@@ -107,6 +107,8 @@ impl Serialize for RpcUrl {
 /// Scheme, host and port of an address.
 pub(crate) fn redacted(url: &str) -> String {
     match url.parse::<alloy::transports::http::reqwest::Url>() {
+        // `user:password@host` has a scheme too, by the letter: the user.
+        Ok(url) if !matches!(url.scheme(), "http" | "https" | "ws" | "wss") => "an address that is no URL".to_owned(),
         Ok(url) => match (url.host_str(), url.port()) {
             (Some(host), Some(port)) => format!("{}://{host}:{port}", url.scheme()),
             (Some(host), None) => format!("{}://{host}", url.scheme()),
@@ -439,5 +441,8 @@ mod tests {
         }
         assert!(config.rpc_url.contains("secret"), "and is whole for who connects");
         assert_eq!(config.endpoints().map(|endpoint| endpoint.weight).collect::<Vec<_>>(), [1, 2]);
+        for odd in ["secret:pass@rpc.example/secret", "rpc.example/secret", "secret"] {
+            assert_eq!(RpcUrl::from(odd).to_string(), "an address that is no URL");
+        }
     }
 }

@@ -380,7 +380,7 @@ impl Error {
                 "compare `milepost reconcile` with the chain's SessionCompleted event before anything else is done with this job"
             }
             Self::KeyAhead { .. } => {
-                "restore the newest backup, or stop the other program that uses this key; if the difference is explained (a transfer by hand), accept it, or set shared_key"
+                "restore the newest backup, or stop the other program that uses this key; if the difference is explained (a transfer by hand), stop the node and run `milepost keys accept-nonces`, or set shared_key"
             }
             Self::KeyLocked { .. } => "stop the other process, or give each node a submitter key of its own (HostRegistry.addSubmitter)",
             Self::NotWorth { .. } => {

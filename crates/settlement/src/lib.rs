@@ -73,7 +73,7 @@ pub use next::next_step;
 pub use reconcile::{Finding, JobReport, Report, Verdict, reconcile};
 pub use service::{Deps, Handle, Settlement, check_belongs};
 pub use status::{ChainState, Status, Trouble};
-pub use submitter::{Stuck, accept_nonces, expect_nonce, knows_key};
+pub use submitter::{KeyUse, Stuck, accept_nonces, accept_nonces_below, expect_nonce, key_use, knows_key, record_cancel, recorded_cancels};
 pub use why::{Answer, why};
 
 /// Installs ring as the process's TLS provider, once: HTTP clients are built without one of their own.

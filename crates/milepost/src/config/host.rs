@@ -19,7 +19,8 @@ pub(super) fn chain<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option
         return Ok(None);
     }
     section.entry("chain_id".to_owned()).or_insert_with(|| DEFAULT_CHAIN.into());
-    let settlement: SettlementConfig = figment::value::Value::from(section).deserialize().map_err(serde::de::Error::custom)?;
+    let settlement: SettlementConfig =
+        figment::value::Value::from(section).deserialize().map_err(|error| serde::de::Error::custom(super::load::explain(&error)))?;
     Ok(Some(settlement))
 }
 

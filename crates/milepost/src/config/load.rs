@@ -3,14 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use figment::Figment;
+use figment::error::{Actual, Kind};
 use figment::providers::{Format, Serialized, Toml};
 use figment::value::Value;
 
-use super::Config;
 #[cfg(feature = "host")]
 use super::Secret;
 #[cfg(feature = "host")]
 use super::aliases::{ALIASES, why_ignored};
+use super::{Config, endpoints};
 
 /// Without a host there is no key that could stand in a variable: one that does is refused unread.
 #[cfg(not(feature = "host"))]
@@ -71,6 +72,13 @@ pub(crate) fn load(
         if !file.is_file() {
             return Err(Error::NoFile(file.to_owned()));
         }
+        let text = std::fs::read_to_string(file).map_err(|error| Error::Invalid(format!("{}: {error}", file.display())))?;
+        crate::redact::learn(&text);
+        // Here and not in the reader below, which would quote the line.
+        if let Err(error) = text.parse::<toml::Table>() {
+            let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
+            return Err(Error::Invalid(format!("{}, line {line}: {}", file.display(), error.message())));
+        }
         let toml = Figment::from(Toml::file_exact(file));
         if toml.find_value(SECRET).is_ok() {
             return Err(Error::SecretInFile);
@@ -114,8 +122,18 @@ pub(crate) fn load(
     for (key, value) in aliased.iter().chain(&own).chain(overrides) {
         figment = figment.merge(Serialized::default(key, typed(value)));
     }
+    figment = endpoints::in_full(figment).map_err(Error::Invalid)?;
     #[cfg_attr(not(feature = "host"), expect(unused_mut, reason = "only a host has a key to put in"))]
     let mut config: Config = figment.extract().map_err(|error| Error::Invalid(explain(&error)))?;
+    #[cfg(feature = "host")]
+    if let Some(chain) = &config.chain {
+        endpoints::check("chain", chain.endpoints().map(|endpoint| (*endpoint.url).to_owned())).map_err(Error::Invalid)?;
+    }
+    #[cfg(feature = "validator")]
+    if let Some(validator) = &config.validator {
+        endpoints::check("validator", validator.endpoints().unwrap_or_default().iter().map(|url| url.expose().to_owned()))
+            .map_err(Error::Invalid)?;
+    }
     #[cfg(feature = "host")]
     super::host::complete(&mut config);
     #[cfg(feature = "host")]
@@ -136,8 +154,14 @@ fn bare_key(name: &str) -> String {
     )
 }
 
-/// Numbers and booleans keep their type; everything else is text.
+/// Numbers and booleans keep their type, lists and tables are read as TOML has them; everything else is text.
 fn typed(text: &str) -> Value {
+    if text.starts_with(['[', '{']) {
+        let read = toml::from_str::<toml::Table>(&format!("value = {text}")).ok();
+        if let Some(value) = read.and_then(|mut table| table.remove("value")).and_then(|value| Value::serialize(value).ok()) {
+            return value;
+        }
+    }
     match text.parse::<u64>() {
         Ok(number) => Value::from(number),
         Err(_) => match text {
@@ -148,8 +172,34 @@ fn typed(text: &str) -> Value {
     }
 }
 
-fn explain(error: &figment::Error) -> String {
-    error.clone().into_iter().map(|one| one.to_string()).collect::<Vec<_>>().join("; ")
+/// What is wrong and where, without the values: one of them may be an address with an access key in it.
+pub(super) fn explain(error: &figment::Error) -> String {
+    let one = |error: figment::Error| {
+        let file = error.metadata.as_ref().and_then(|from| from.source.as_ref()).and_then(|source| source.file_path());
+        let place = file.map(|file| format!(" in {}", file.display())).unwrap_or_default();
+        match error.path.join(".") {
+            key if key.is_empty() => format!("{}{place}", what(&error.kind)),
+            key => format!("{key}: {}{place}", what(&error.kind)),
+        }
+    };
+    error.clone().into_iter().map(one).collect::<Vec<_>>().join("; ")
+}
+
+fn what(kind: &Kind) -> String {
+    match kind {
+        Kind::InvalidType(found, expected) | Kind::InvalidValue(found, expected) => {
+            let found = match found {
+                Actual::Bool(_) => "true or false",
+                Actual::Unsigned(_) | Actual::Signed(_) | Actual::Float(_) => "a number",
+                Actual::Char(_) | Actual::Str(_) => "text",
+                Actual::Seq => "a list",
+                Actual::Map => "a table",
+                _ => "something else",
+            };
+            format!("found {found}, expected {expected}")
+        }
+        other => other.to_string(),
+    }
 }
 
 #[cfg(all(test, feature = "host"))]

@@ -7,6 +7,7 @@
 mod aliases;
 #[cfg(feature = "host")]
 mod costs;
+mod endpoints;
 #[cfg(feature = "host")]
 mod host;
 mod load;

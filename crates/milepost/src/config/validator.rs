@@ -158,6 +158,8 @@ impl Url {
 impl std::fmt::Display for Url {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match reqwest::Url::parse(&self.0) {
+            // `user:password@host` has a scheme too, by the letter: the user.
+            Ok(url) if !matches!(url.scheme(), "http" | "https") => f.write_str("an address that is no URL"),
             Ok(url) => match (url.host_str(), url.port()) {
                 (Some(host), Some(port)) => write!(f, "{}://{host}:{port}", url.scheme()),
                 (Some(host), None) => write!(f, "{}://{host}", url.scheme()),

@@ -14,8 +14,9 @@ use futures::FutureExt;
 use milepost_gateway::{Deps, Host, SystemClock};
 use milepost_ledger::Digest;
 use milepost_ledger_db::LedgerDb;
-use milepost_settlement::{LogSettler, Settlement, SubmitterKey};
+use milepost_settlement::{Finality, LogSettler, Settlement, SettlementConfig, SubmitterKey};
 use milepost_statement::SigningKey;
+use milepost_validator_net::set_file::{Rule, SetFile};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::build_info::{BuildInfo, build_info};
@@ -78,6 +79,10 @@ pub(crate) enum Error {
 /// Time between blocks of the slowest chain in use (Ethereum's 12 s); faster ones only leave more time.
 const SLOWEST_BLOCK_SECONDS: u64 = 12;
 
+/// Seconds that a chain's own `finalized` tag is behind its head: two epochs and a half of Ethereum, rounded up, which rollups wait for
+/// too.
+const TAG_SECONDS: u64 = 1_200;
+
 /// Seconds that the proof of a full claim takes on two cores; the operator's own figure is `gateway.proof_seconds`.
 const PROOF_SECONDS: u64 = 70;
 
@@ -127,9 +132,15 @@ pub(crate) async fn serve(config: Config, warnings: Vec<String>) -> Result<(), E
         settlement.deployed.model.get_or_insert(Digest(engine.model().digest));
         // What a closing window has time for bounds what may be generated: the doors must know how fast claims can follow.
         gateway.max_claim_tokens.get_or_insert(chain.max_claim_tokens);
-        gateway.claim_seconds.get_or_insert(chain.claim_seconds + chain.confirmations * SLOWEST_BLOCK_SECONDS);
+        gateway.claim_seconds.get_or_insert(chain.claim_seconds.saturating_add(finality_seconds(chain)));
         gateway.proof_seconds.get_or_insert(if config.prover.backend == Backend::Mock { 0 } else { PROOF_SECONDS });
-        settling = Some(Settlement::start(settlement, deps).await.map_err(|error| Error::Settlement { error })?);
+        let submitter = deps.key.address();
+        let handle = Settlement::start(settlement, deps).await.map_err(|error| Error::Settlement { error })?;
+        for transaction in milepost_settlement::recorded_cancels(&db, submitter).map_err(|error| Error::Settlement { error })? {
+            tracing::warn!(event = "cancel_wished", nonce = transaction.nonce, "an operator wants this transaction cancelled");
+            handle.cancel(transaction);
+        }
+        settling = Some(handle);
     } else {
         log_settler = Some(LogSettler::start(&db, None));
     }
@@ -200,6 +211,21 @@ pub(crate) async fn serve(config: Config, warnings: Vec<String>) -> Result<(), E
     outcome
 }
 
+/// Seconds from a claim's block to its finality, on a day on which nothing is wrong. A job has one unresolved claim at a time, so this
+/// bounds how many of them a closing window has time for.
+fn finality_seconds(chain: &SettlementConfig) -> u64 {
+    match (chain.finality, &chain.certificates) {
+        (Finality::Confirmations, _) => chain.confirmations.saturating_mul(SLOWEST_BLOCK_SECONDS),
+        (Finality::Finalized, _) | (Finality::Certificate, None) => TAG_SECONDS,
+        // Without a certificate for longer than this the operator is told that something is wrong. Under the rule `single` validators
+        // certify nothing above the tag; a set file that cannot be read is refused elsewhere.
+        (Finality::Certificate, Some(section)) => {
+            let behind_the_tag = SetFile::read(&section.set_file).is_ok_and(|file| file.rule == Rule::Single);
+            section.stale_seconds.saturating_add(if behind_the_tag { TAG_SECONDS } else { 0 })
+        }
+    }
+}
+
 /// The startup log: which code runs, against what, in which mode.
 fn announce(config: &Config, build: &BuildInfo, warnings: &[String]) {
     tracing::info!(
@@ -256,5 +282,25 @@ fn for_the_doors(build: &BuildInfo, config: &Config) -> milepost_gateway::BuildI
         features: build.features.iter().map(|feature| (*feature).to_owned()).collect(),
         chains: config.chain.iter().map(|chain| chain.chain_id.0).collect(),
         contracts,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use milepost_settlement::Certificates;
+    use milepost_statement::{Address, ChainId};
+
+    use super::*;
+
+    #[test]
+    fn what_makes_a_claim_final_decides_how_soon_the_next_can_follow() {
+        let mut chain = SettlementConfig::new("http://127.0.0.1:1", ChainId(84_532), Address([1; 20]));
+        assert_eq!(finality_seconds(&chain), 72, "six blocks of twelve seconds");
+        chain.finality = Finality::Finalized;
+        assert_eq!(finality_seconds(&chain), TAG_SECONDS);
+        chain.finality = Finality::Certificate;
+        let certificates = Certificates::new("/nowhere/set.toml", "/nowhere");
+        chain.certificates = Some(certificates.clone());
+        assert_eq!(finality_seconds(&chain), certificates.stale_seconds);
     }
 }

@@ -66,11 +66,14 @@ fn money_verdict(status: &milepost_settlement::Status) -> (bool, String) {
         let reason = stuck.reason.as_deref().unwrap_or("its fee is being raised");
         let what =
             format!("[MP-S-029] the transaction of nonce {nonce}, for job {job}, has been the next for {seconds} s in {attempts} forms");
-        return (false, format!("{what}: {reason}; raise max_fee_gwei, send gas to the key, or cancel it"));
+        return (
+            false,
+            format!("{what}: {reason}; raise max_fee_gwei, send gas to the key, or cancel it (`milepost claims cancel {nonce}`)"),
+        );
     }
     match (&status.trouble, status.halted_jobs) {
         (None, 0) => (true, format!("{} open jobs, {} unresolved transactions", status.open_jobs, status.unresolved_transactions)),
-        (None, halted) => (false, format!("{halted} jobs wait for an operator: milepost why <job>")),
+        (None, halted) => (false, format!("{halted} jobs wait for an operator: `milepost why <job>`, then `milepost jobs resume <job>`")),
         (Some(trouble), _) => (false, format!("{}: {}", trouble.message, trouble.advice)),
     }
 }
@@ -89,7 +92,8 @@ pub(crate) fn prover_verdict(status: &milepost_prover::Status) -> (bool, String)
 }
 
 fn check(name: &str, ok: bool, message: String) -> Check {
-    Check { name: name.to_owned(), ok, message }
+    // An endpoint's own words may repeat its address.
+    Check { name: name.to_owned(), ok, message: crate::redact::clean(&message).into_owned() }
 }
 
 #[cfg(test)]

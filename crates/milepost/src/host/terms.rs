@@ -58,7 +58,8 @@ fn answer(found: Result<Option<Terms>, Error>) -> Result<Option<Terms>, JobsErro
 }
 
 fn unanswered(error: &Error, kind: JobsErrorKind) -> JobsError {
-    JobsError { kind, code: error.code(), message: error.to_string(), advice: error.advice() }
+    // Strangers read this, and an endpoint's own words may repeat its address.
+    JobsError { kind, code: error.code(), message: crate::redact::clean(&error.to_string()).into_owned(), advice: error.advice() }
 }
 
 #[cfg(test)]

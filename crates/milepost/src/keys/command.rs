@@ -1,6 +1,7 @@
 //! `milepost keys new | import | show`.
 
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use milepost_statement::Address;
 use serde_json::json;
@@ -12,15 +13,17 @@ use crate::config::{Config, Keys};
 use crate::output::Output;
 
 /// Runs a `keys` command. `config` is read only by those that need it. The error is one sentence that says what to do.
-pub(crate) async fn run(command: KeysCommand, config: impl FnOnce() -> Result<Config, String>, output: Output) -> Result<(), String> {
-    match command {
+pub(crate) async fn run(command: KeysCommand, config: impl FnOnce() -> Result<Config, String>, output: Output) -> Result<ExitCode, String> {
+    let done = match command {
+        KeysCommand::AcceptNonces(args) => return super::accept::run(&args, &config()?, output).await,
         KeysCommand::New(args) => new(&args, output),
         KeysCommand::Import(args) => import(&args, output),
         KeysCommand::Show(args) => show(&args, config, output),
         KeysCommand::Submitter(command) => submitter::run(command, &config()?, output).await,
         #[cfg(feature = "validator")]
         KeysCommand::Validator(command) => crate::validator::keys::command::run(&command, config, output),
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 fn new(args: &NewKeyArgs, output: Output) -> Result<(), String> {

@@ -12,6 +12,8 @@
 //! Does not: keep a key off a machine that others control; nothing can.
 
 #[cfg(feature = "host")]
+mod accept;
+#[cfg(feature = "host")]
 pub(crate) mod command;
 #[cfg(feature = "host")]
 mod host;

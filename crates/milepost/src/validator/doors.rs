@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::chain::ChainState;
 use super::status::{self, Status};
 use super::{Error, meters};
+use crate::redact;
 
 /// A page that is asked for and not taken is given up after this at the end of the process.
 const LAST_PAGES: Duration = Duration::from_secs(2);
@@ -83,7 +84,9 @@ impl Views {
 
     fn page(&self) -> Value {
         let Some(status) = self.status.borrow().clone() else { return json!({ "standing": "starting" }) };
-        status::page(&status, &self.chain.borrow(), &self.network.peers(), self.network.strangers())
+        let page = status::page(&status, &self.chain.borrow(), &self.network.peers(), self.network.strangers());
+        // An endpoint's own words may repeat its address.
+        serde_json::from_str(&redact::clean(&page.to_string())).unwrap_or_default()
     }
 }
 
@@ -118,7 +121,8 @@ async fn health(State(views): State<Arc<Views>>) -> Response {
 async fn ready(State(views): State<Arc<Views>>) -> Response {
     let checks = views.checks();
     let ready = checks.iter().all(|(_, ok, _)| *ok);
-    let checks: Vec<Value> = checks.into_iter().map(|(name, ok, message)| json!({ "name": name, "ok": ok, "message": message })).collect();
+    let checks: Vec<Value> =
+        checks.into_iter().map(|(name, ok, message)| json!({ "name": name, "ok": ok, "message": redact::clean(&message) })).collect();
     let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (code, Json(json!({ "ready": ready, "checks": checks }))).into_response()
 }

@@ -10,10 +10,10 @@ use milepost_validator_net::set_file;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// Configuration, keys or set file: starting again does not help before somebody has mended them.
-    #[error("{0}")]
+    #[error("configuration or keys: {0}")]
     Configuration(String),
     /// The set file.
-    #[error("{0}")]
+    #[error("agreement: {0}")]
     SetFile(#[from] set_file::Error),
     /// The network cannot be made of what is configured.
     #[error("network: {0}")]
@@ -33,7 +33,7 @@ pub(crate) enum Error {
     #[error("finality: {0}")]
     Finality(finality::Error),
     /// The record of own votes does not take what was declared.
-    #[error("{0}")]
+    #[error("refused: {0}")]
     Refused(String),
     /// A history that cannot be handed on or taken in.
     #[error("history: {0}")]
@@ -66,7 +66,7 @@ pub(crate) enum Error {
         reason: String,
     },
     /// Something of the operating system.
-    #[error("{0}")]
+    #[error("operating system: {0}")]
     System(String),
 }
 
@@ -84,6 +84,25 @@ const CANNOT_LOOK: u8 = 69;
 const REFUSED: u8 = 1;
 
 impl Error {
+    /// The code that stays: `docs/errors.md`.
+    pub(crate) fn code(&self) -> &'static str {
+        match self {
+            Self::Configuration(_) => "MP-V-001",
+            Self::SetFile(_) => "MP-V-002",
+            Self::Network(_) => "MP-V-003",
+            Self::Held { .. } => "MP-V-004",
+            Self::Database(_) => "MP-V-005",
+            Self::Finality(_) => "MP-V-006",
+            Self::Refused(_) => "MP-V-007",
+            Self::History(_) => "MP-V-008",
+            Self::Listen { .. } => "MP-V-009",
+            Self::Chain(_) => "MP-V-010",
+            Self::Ended { .. } => "MP-V-011",
+            Self::File { .. } => "MP-V-012",
+            Self::System(_) => "MP-V-013",
+        }
+    }
+
     /// What the process ends with; the codes of `sysexits.h` where they fit. 0: stopped as it was told. 1: what was asked for is refused.
     /// 69: the chain does not answer. 70: a part ended that must not. 74: the disk or the database failed. 75: the database is held, or
     /// an address taken. 78: configuration, keys or set file must be mended first, so that starting again is of no use.
@@ -130,6 +149,7 @@ mod tests {
     #[test]
     fn what_only_an_operator_can_mend_is_told_from_what_may_be_over_soon() {
         let held = Error::Held { path: "finality".into(), holder: "process 7".to_owned() };
+        assert_eq!(held.code(), "MP-V-004");
         assert_eq!((held.exit_code(), Error::Configuration(String::new()).exit_code()), (75, 78));
         assert_eq!(Error::from(checkpoint_db::Error::Stopped { reason: "full".to_owned() }).exit_code(), 74);
         let ended = Error::Ended { part: "chain", reason: "panicked".to_owned() };

@@ -92,7 +92,7 @@ fn exit(outcome: Result<(), Error>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            crate::failed(&error.to_string());
+            crate::failed(&format!("[{}] {error}", error.code()));
             ExitCode::from(error.exit_code())
         }
     }

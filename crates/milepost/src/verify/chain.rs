@@ -21,7 +21,7 @@ pub(super) struct Endpoint(RootProvider);
 impl Endpoint {
     pub(super) fn new(url: &str) -> Result<Self, String> {
         milepost_client::init_tls();
-        let url = url.parse().map_err(|error| format!("--rpc {url}: {error}"))?;
+        let url = url.parse().map_err(|error| format!("--rpc is no URL: {error}"))?;
         let http = reqwest::Client::builder().timeout(TIMEOUT).build().map_err(|error| error.to_string())?;
         Ok(Self(ProviderBuilder::default().connect_reqwest(http, url)))
     }

@@ -55,6 +55,11 @@ impl Validator {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Whether it has logged such an event.
+    pub fn has_logged(&self, fits: impl Fn(&Value) -> bool) -> bool {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).iter().any(fits)
+    }
+
     pub fn log_text(&self) -> String {
         self.log().iter().map(Value::to_string).collect::<Vec<_>>().join("\n")
     }

@@ -28,6 +28,8 @@ pub use process::Validator;
 
 /// Blocks between two checkpoints.
 pub const INTERVAL: u64 = 2;
+/// Ports of a validator: for the others, for its pages, for certificates.
+const PORTS: u32 = 3;
 /// What opens the tests' keystores.
 const PASSPHRASE: &str = "validators of a test";
 
@@ -43,16 +45,24 @@ pub struct Committee {
 impl Committee {
     /// So many validators, numbered from 1, who have declared that their keys are new. `own` are settings over the usual ones.
     pub async fn new(count: u32, own: &[(&'static str, &'static str)]) -> Self {
+        Self::under(Rule::Ffg, count, own).await
+    }
+
+    /// The same under a rule of finality.
+    pub async fn under(rule: Rule, count: u32, own: &[(&'static str, &'static str)]) -> Self {
         let chain = DevChain::start(ChainOptions { mining: Mining::Manual, ..ChainOptions::default() }).await.expect("a chain");
         let folder = tempfile::tempdir().expect("a folder");
         secret(&folder.path().join("passphrase"), PASSPHRASE.as_bytes());
-        let ports: Vec<u16> = (0..2 * count).map(|_| free_port()).collect();
-        let members = (1..=count).map(|id| member(&folder.path().join(id.to_string()), id, ports[2 * id as usize - 2]));
+        let ports: Vec<u16> = (0..PORTS * count).map(|_| free_port()).collect();
+        let members = (1..=count).map(|id| {
+            let at = first_port(id);
+            member(&folder.path().join(id.to_string()), id, ports[at], ports[at + 2])
+        });
         let file = SetFile {
             version: SetFile::VERSION,
             chain_id: chain.chain_id(),
             interval: INTERVAL,
-            rule: Rule::Ffg,
+            rule,
             scheme: Scheme::Bls,
             trusted: Trusted { number: 0, hash: genesis(&chain).await },
             validators: members.collect(),
@@ -84,7 +94,7 @@ impl Committee {
 
     /// Its settings, as flags give them.
     pub fn settings(&self, id: u32) -> Vec<(String, String)> {
-        let at = 2 * id as usize - 2;
+        let at = first_port(id);
         let home = self.home(id);
         let path = |path: PathBuf| path.display().to_string();
         let mut all: Vec<(String, String)> = [
@@ -95,6 +105,7 @@ impl Committee {
             ("transport_key", path(home.join("transport.pem"))),
             ("listen", format!("127.0.0.1:{}", self.ports[at])),
             ("metrics_listen", format!("127.0.0.1:{}", self.ports[at + 1])),
+            ("certificates_listen", format!("127.0.0.1:{}", self.ports[at + 2])),
             ("rpc_url", self.chain.url().to_owned()),
             ("poll_ms", "50".to_owned()),
             ("depth", "0".to_owned()),
@@ -160,18 +171,14 @@ impl Committee {
 
     /// Starts a validator with these settings over its own.
     pub fn start_with(&self, id: u32, more: &[(&str, String)]) -> Validator {
-        Validator::spawn(id, self.command(id, &["validator"], more), format!("http://127.0.0.1:{}", self.ports[2 * id as usize - 1]))
+        Validator::spawn(id, self.command(id, &["validator"], more), format!("http://127.0.0.1:{}", self.ports[first_port(id) + 1]))
     }
 
     /// Starts a validator behind a shell that runs `before` first and then becomes the validator: limits and signals pass on to it.
     pub fn start_behind(&self, id: u32, before: &str) -> Validator {
         let mut shell = Command::new("bash");
         shell.args(["-c", &format!("{before}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_milepost")]);
-        Validator::spawn(
-            id,
-            self.arguments(shell, id, &["validator"], &[]),
-            format!("http://127.0.0.1:{}", self.ports[2 * id as usize - 1]),
-        )
+        Validator::spawn(id, self.arguments(shell, id, &["validator"], &[]), format!("http://127.0.0.1:{}", self.ports[first_port(id) + 1]))
     }
 
     /// Starts a validator whose endpoints stand in a configuration file.
@@ -182,7 +189,7 @@ impl Committee {
             command.arg("--set").arg(format!("{key}={value}"));
         }
         forget_own_variables(&mut command);
-        Validator::spawn(id, command, format!("http://127.0.0.1:{}", self.ports[2 * id as usize - 1]))
+        Validator::spawn(id, command, format!("http://127.0.0.1:{}", self.ports[first_port(id) + 1]))
     }
 
     /// Lets the chain offer so many checkpoints more.
@@ -204,6 +211,16 @@ impl Committee {
     /// What a stopped validator's disk holds, read by this process.
     pub fn inspect(&self, id: u32) -> Inspection {
         CheckpointDB::inspect(self.database(id)).unwrap_or_else(|error| panic!("validator {id}: {error}"))
+    }
+
+    /// How many checkpoints of these numbers some stopped validator holds a certificate for.
+    pub fn certified(&self, ids: &[u32], numbers: std::ops::RangeInclusive<u64>) -> u32 {
+        let mut found = std::collections::BTreeSet::new();
+        for id in ids {
+            let targets = self.inspect(*id).db.get_all_certificate_checkpoints().expect("readable");
+            found.extend(targets.into_iter().filter(|target| numbers.contains(&target.0)));
+        }
+        u32::try_from(found.len()).expect("few")
     }
 
     /// Reads the disks of stopped validators and judges, with rules of its own, whether anybody contradicted themselves or each other.
@@ -247,6 +264,11 @@ impl Committee {
     }
 }
 
+/// Where a validator's ports begin among all.
+fn first_port(id: u32) -> usize {
+    (PORTS * (id - 1)) as usize
+}
+
 /// Two different votes for one target, or one that surrounds another: with targets ascending, sources may not fall.
 fn contradictions(id: u32, mut signed: Vec<(Link, LinkDigest)>) {
     signed.sort_by_key(|(link, digest)| (link.target.number, *digest));
@@ -266,7 +288,7 @@ async fn genesis(chain: &DevChain) -> HexBytes {
 }
 
 /// Makes a validator's folder with its keys.
-fn member(home: &Path, id: u32, port: u16) -> Member {
+fn member(home: &Path, id: u32, port: u16, certificates: u16) -> Member {
     std::fs::create_dir_all(home).expect("a folder");
     let signer = signer(id);
     let transport = TransportKey::generate().expect("a key");
@@ -278,7 +300,7 @@ fn member(home: &Path, id: u32, port: u16) -> Member {
         possession: HexBytes(signer.possession().0),
         identity: Some(transport.pin()),
         address: Some(format!("127.0.0.1:{port}")),
-        certificates: None,
+        certificates: Some(format!("127.0.0.1:{certificates}")),
     }
 }
 

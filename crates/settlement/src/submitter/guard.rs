@@ -50,6 +50,40 @@ pub async fn accept_nonces(db: &LedgerDb, chain: &Chain, key: Address) -> Result
     Ok(count)
 }
 
+/// How often a key was used, by the chain's count and by the ledger's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyUse {
+    /// Transactions that the chain counts.
+    pub count: u64,
+    /// Transactions that the ledger explains: its own, and those that an operator said are explained.
+    pub known: u64,
+}
+
+impl KeyUse {
+    /// The nonces that were used and that nothing here explains.
+    pub fn unexplained(&self) -> std::ops::Range<u64> {
+        self.known.min(self.count)..self.count
+    }
+}
+
+/// How a key was used. Reads only.
+pub async fn key_use(db: &LedgerDb, chain: &Chain, key: Address) -> Result<KeyUse, Error> {
+    let floor = db.query(move |ledger| ledger.next_nonce(key)).await.map_err(crate::books::error)?.unwrap_or(0);
+    Ok(KeyUse { count: chain.nonce(key, latest()).await?, known: floor.max(explained(db, key)?.unwrap_or(0)) })
+}
+
+/// An operator has looked at every use of the key below this nonce: those are explained, and none after them.
+///
+/// Guarantees: nothing that the chain does not count yet is explained in advance, and nothing that is explained is taken back. The
+/// answer is the count that is explained now.
+pub async fn accept_nonces_below(db: &LedgerDb, chain: &Chain, key: Address, below: u64) -> Result<u64, Error> {
+    let count = chain.nonce(key, latest()).await?;
+    let accepted = below.min(count).max(explained(db, key)?.unwrap_or(0));
+    db.apply_with(Vec::new(), vec![blob(key, accepted)]).await.map_err(crate::books::error)?;
+    tracing::warn!(event = "key_accepted", key = %key, count = accepted, "an operator says that this key's use is explained; signing goes on");
+    Ok(accepted)
+}
+
 impl Submitter {
     /// The next nonce, or why nothing may be signed: never below the chain's count, never one that was given a purpose here.
     pub(super) async fn next_nonce(&mut self) -> Result<u64, Error> {

@@ -44,11 +44,12 @@ use crate::{Clock, Error};
 
 pub(crate) use batch::Offer;
 pub use by_hand::{expect_nonce, knows_key};
-pub use guard::accept_nonces;
 pub(crate) use guard::first_sight;
+pub use guard::{KeyUse, accept_nonces, accept_nonces_below, key_use};
 use sign::Read;
 pub use tend::Stuck;
 pub(crate) use wishes::Wishes;
+pub use wishes::{record_cancel, recorded_cancels};
 
 /// Gas above the estimate, in percent: the state may have moved a little by the time the block is made.
 const GAS_MARGIN_PERCENT: u64 = 25;

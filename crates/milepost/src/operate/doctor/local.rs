@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::path::Path;
 
+use milepost_ledger_db::LedgerDb;
 use milepost_statement::{Address, Digest};
 use sha2::Digest as _;
 
@@ -129,7 +130,7 @@ fn digest_of(path: &Path) -> Result<(Digest, u64), String> {
 }
 
 /// Every record's checksum, every account's rows, and whether the database is this chain's.
-pub(super) async fn database(config: &Config, seen: Option<&Seen>, findings: &mut Findings) {
+pub(super) async fn database(config: &Config, seen: Option<&Seen>, key: Option<Address>, findings: &mut Findings) {
     let path = config.node.data.join("ledger");
     if config.node.store == StoreKind::Memory {
         return findings.warning("database", "node.store is \"memory\": nothing survives the process", "set node.store = \"rocksdb\"");
@@ -170,7 +171,39 @@ pub(super) async fn database(config: &Config, seen: Option<&Seen>, findings: &mu
     }
     let halted: Vec<_> = accounts.iter().filter(|account| account.halted.is_some()).map(|account| account.id.to_string()).collect();
     if !halted.is_empty() {
-        findings.failure("jobs", format!("{} jobs wait for an operator: {}", halted.len(), halted.join(", ")), "milepost why <job>");
+        findings.failure(
+            "jobs",
+            format!("{} jobs wait for an operator: {}", halted.len(), halted.join(", ")),
+            "milepost why <job>; when the cause is gone, milepost jobs resume <job>",
+        );
+    }
+    if let (Some(seen), Some(key), Some(settlement)) = (seen, key, &config.chain)
+        && !settlement.shared_key
+    {
+        key_use(config, &db, seen, key, findings).await;
+    }
+}
+
+/// Whether the chain knows more of the key than the ledger does: then nothing is signed.
+async fn key_use(config: &Config, db: &LedgerDb, seen: &Seen, key: Address, findings: &mut Findings) {
+    let mut used = match milepost_settlement::key_use(db, &seen.chain, key).await {
+        Ok(used) => used,
+        Err(error) => return findings.skipped("key's use", format!("not reached: {error}")),
+    };
+    // The database is as it was when it was opened; a node that runs may have signed since. What the chain counts was recorded before.
+    if !used.unexplained().is_empty()
+        && let Ok(newer) = books::ledger(config)
+        && let Ok(again) = milepost_settlement::key_use(&newer, &seen.chain, key).await
+    {
+        used.known = again.known;
+    }
+    if used.known == 0 && used.count > 0 {
+        findings.skipped("key's use", "the ledger has not seen this key yet; what it did before is none of its business");
+    } else if used.unexplained().is_empty() {
+        findings.ok("key's use", format!("the chain counts {} transactions, and the ledger explains them", used.count));
+    } else {
+        let error = milepost_settlement::Error::KeyAhead { key, count: used.count, known: used.known };
+        findings.coded("key's use", error.to_string(), error.code(), error.advice());
     }
 }
 

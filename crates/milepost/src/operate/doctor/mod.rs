@@ -7,6 +7,7 @@
 
 mod chain;
 mod endpoints;
+mod finality;
 mod local;
 mod node;
 mod prover;
@@ -140,10 +141,11 @@ async fn everything(config: &Config, args: &DoctorArgs, findings: &mut Findings)
     let seen = chain::check(config, key, model, findings).await;
     if let Some(settlement) = &config.chain {
         endpoints::check(settlement, findings).await;
+        finality::check(settlement, seen.as_ref(), findings).await;
     }
     publishing::check(config, seen.as_ref(), findings).await;
     prover::check(config, seen.as_ref(), args.no_proof, findings).await;
-    local::database(config, seen.as_ref(), findings).await;
+    local::database(config, seen.as_ref(), key, findings).await;
     local::disk(config, findings);
     chain::clock(seen.as_ref(), findings);
     node::check(config, args.expect_commit.as_deref(), findings).await;
