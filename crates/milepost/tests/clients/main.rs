@@ -1,6 +1,7 @@
 //! Clients that can check and pay, at a running node on a dev chain: the JavaScript client beside the Rust one, a host that meters
 //! and claims more than it delivers, a client that acknowledges nothing. Amounts are read from the chain.
 
+mod commands;
 #[path = "../common/mod.rs"]
 mod common;
 mod javascript;

@@ -13,6 +13,7 @@ use milepost_statement::{Digest, ProofKind, SigningKey, Statement, TokenCount, T
 use milepost_test_support::bindings::JobMarketplace::{JobMarketplaceErrors, submitProofOfWorkCall};
 use serde_json::Value;
 
+use crate::commands::verify_finds_more_claimed_than_received;
 use crate::common::ground::Ground;
 use crate::javascript::{node_tests, places};
 use crate::skimmer::{Cover, Skimmer};
@@ -87,7 +88,8 @@ async fn a_host_that_claims_more_than_it_delivered_is_found_out_and_refused_by_n
     let error = session.wait_paid(Duration::from_secs(20)).await.expect_err("the chain has more than was delivered");
     let beyond = transcript::Error::ChainBeyond { chain: TokenCount(most), captured: TokenCount(81) };
     assert!(matches!(&error, Error::Transcript(found) if *found == beyond), "{error}");
-    let charged = ground.contracts.earned(&ground.chain).await.expect("read") + ground.contracts.treasury(&ground.chain).await.expect("read");
+    let charged =
+        ground.contracts.earned(&ground.chain).await.expect("read") + ground.contracts.treasury(&ground.chain).await.expect("read");
     assert_eq!(charged, most * PRICE);
     let stolen = (most - 81) * PRICE;
     assert!(stolen <= ALLOWANCE * PRICE, "{stolen}");
@@ -133,6 +135,12 @@ async fn a_host_that_signs_forged_receipts_is_found_out_by_the_chain_and_took_no
     assert!(found, "{error}");
     let (claims, _) = ground.claimed(session.job_id().0).await;
     assert_eq!(claims, [90]);
+    drop(session);
+    let told = verify_finds_more_claimed_than_received(&ground, &files.path().join("forged.json")).await;
+    assert_eq!(
+        (&told["received"], &told["claimed"], &told["claims"][0]["received"]),
+        (&Value::from(81), &Value::from(90), &Value::Bool(false))
+    );
     println!("figure forged receipts: 81 delivered and countersigned, 90 claimed: 9 tokens taken, the allowance is {ALLOWANCE}");
     node.kill();
 }
