@@ -4,7 +4,7 @@ export MILEPOST_CACHE ?= $(HOME)/.cache/milepost
 export CARGO_TARGET_DIR ?= $(MILEPOST_CACHE)/target
 bin := $(CARGO_TARGET_DIR)/debug
 
-.PHONY: help demo tour test lint contracts guest accept-main-job accept-settlement accept-finality
+.PHONY: help demo tour test lint contracts guest accept-main-job accept-settlement accept-finality accept-proofs
 
 help:
 	@echo "make tour              a session paid within minutes: scripted engine, mock proofs, in-memory store (all labelled)"
@@ -13,6 +13,7 @@ help:
 	@echo "make accept-main-job   the acceptance list with its figures (FULL=1 for the full counts)"
 	@echo "make accept-settlement the acceptance list of settlement with its figures (FULL=1 for the full counts)"
 	@echo "make accept-finality   the acceptance list of the validators and their library (FULL=1 for the full counts)"
+	@echo "make accept-proofs     the acceptance list of proofs, and of clients who check and pay (FULL=1 for the full counts)"
 	@echo "make guest             rebuild the zkVM guest and compare it bit for bit"
 
 demo:
@@ -48,3 +49,7 @@ accept-settlement:
 accept-finality:
 	@scripts/bootstrap full
 	@scripts/accept-finality
+
+accept-proofs:
+	@scripts/bootstrap full
+	@scripts/accept-proofs

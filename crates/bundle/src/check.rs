@@ -8,7 +8,7 @@ use crate::chain::{self, Facts, Reader};
 use crate::error::{Class, Error, Field};
 use crate::format::Bundle;
 use crate::landing::Header;
-use crate::transcript;
+use crate::{link, transcript};
 
 /// The only chain for which a mock proof may be accepted.
 const DEV_CHAIN: u64 = 31337;
@@ -146,15 +146,30 @@ pub fn check(bundle: &Bundle, options: &Options) -> Report {
     report.answer("checkpoints", transcript::checkpoints(bundle));
     opening(bundle, options, &mut report);
     landing_lines(bundle, kind, &mut report);
-    match &bundle.certificate {
+    match certified_block(bundle) {
         None => report.not_checked("finality", "the bundle has no finality certificate"),
-        Some(certificate) => report.not_checked(
+        Some(Ok((agreement, block))) => report.not_checked(
             "finality",
-            &format!("a certificate of the set {} is enclosed; whoever knows the set can check it", certificate.set_file),
+            &format!(
+                "enclosed is a certificate by the agreement {agreement}, and the headers up to block {} at height {}; whoever has the set file can check it",
+                block.hash, block.number
+            ),
         ),
+        Some(Err(error)) => {
+            report.answer("finality", Err::<String, _>(error));
+        }
     }
     report.proven = holds && kind != ProofKind::Mock && report.class().is_none();
     report
+}
+
+/// What the enclosed certificate must be about: the agreement it names, and the block that the enclosed headers lead to from the claim's. `None`
+/// without a certificate. Whether the certificate holds is for those to say who know the validators.
+pub fn certified_block(bundle: &Bundle) -> Option<Result<(Digest, Header), link::Error>> {
+    let certificate = bundle.certificate.as_ref()?;
+    let inclusion = bundle.landing.as_ref().and_then(|landing| landing.inclusion.as_ref());
+    let block = inclusion.and_then(|inclusion| Header::read(&inclusion.header).ok()).ok_or(link::Error::NoBlock);
+    Some(block.and_then(|block| Ok((certificate.set_file, link::follow(block, &certificate.link)?))))
 }
 
 /// The same, and holds it against a chain.

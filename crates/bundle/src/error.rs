@@ -2,7 +2,7 @@
 
 use milepost_statement::{Digest, TokenCount, TokenSeq};
 
-use crate::{chain, format, landing};
+use crate::{chain, format, landing, link};
 
 /// What kind of refusal it is: the exit code of `milepost verify`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
@@ -199,6 +199,12 @@ pub enum Error {
     /// The chain says otherwise.
     #[error("{0}")]
     Chain(#[from] chain::Error),
+    /// The headers lead from the claim's block to no other.
+    #[error(transparent)]
+    Link(#[from] link::Error),
+    /// The certificate does not make the claim's block final.
+    #[error("the claim's block is not certified: {0}")]
+    NotCertified(String),
 }
 
 impl Error {
@@ -210,7 +216,7 @@ impl Error {
             #[cfg(feature = "stark")]
             Self::Receipt(why) => of_receipt(why),
             Self::NoVerifier => Class::CannotLook,
-            Self::Landing(_) => Class::ChainDiffers,
+            Self::Landing(_) | Self::Link(_) | Self::NotCertified(_) => Class::ChainDiffers,
             Self::Chain(why) => why.class(),
             _ => Class::StatementDiffers,
         }

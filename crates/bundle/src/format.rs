@@ -20,7 +20,7 @@ pub const MAX_TURNS: usize = 1 << 16;
 pub const MAX_TRANSACTION_BYTES: usize = 128 << 10;
 /// Most bytes of a block's header, receipt and proof together.
 pub const MAX_INCLUSION_BYTES: usize = 4 << 20;
-/// Most bytes of a finality certificate. One of a thousand validators has some hundred.
+/// Most bytes of a finality certificate with its link. A certificate of a thousand validators has some hundred, a header six hundred.
 pub const MAX_CERTIFICATE_BYTES: usize = 64 << 10;
 
 /// A claim with everything that speaks for it.
@@ -75,13 +75,15 @@ pub struct OpenTurn {
     pub sampler: Sampler,
 }
 
-/// A finality certificate, carried as it is.
+/// A finality certificate, carried as it is, and what leads from the claim's block to the certified one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {
-    /// SHA-256 of the set file that names the validators.
+    /// Digest of what the validators agreed on, as the set file gives it.
     pub set_file: Digest,
     /// The certificate.
     pub bytes: Vec<u8>,
+    /// Headers (RLP) above the claim's block, up to the certified one; none where that is the claim's.
+    pub link: Vec<Vec<u8>>,
 }
 
 /// Why bytes are not a bundle.
@@ -202,6 +204,26 @@ impl Inclusion {
     }
 }
 
+impl Certificate {
+    /// As in a bundle.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut out = self.set_file.0.to_vec();
+        for part in std::iter::once(&self.bytes).chain(&self.link) {
+            out.extend(u32::try_from(part.len()).unwrap_or(u32::MAX).to_le_bytes());
+            out.extend(part);
+        }
+        out
+    }
+
+    /// Reads [`Certificate::to_bytes`].
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
+        let wrong = || Error::Length { section: CERTIFICATE, what: what(CERTIFICATE), found: bytes.len() };
+        let (agreement, rest) = bytes.split_at_checked(32).ok_or_else(wrong)?;
+        let mut parts = parts(rest).ok_or_else(wrong)?.into_iter();
+        Ok(Self { set_file: Digest(array(agreement, 0)), bytes: parts.next().ok_or_else(wrong)?, link: parts.collect() })
+    }
+}
+
 impl Bundle {
     /// The file's bytes. Refuses what [`Bundle::decode`] would.
     pub fn encode(&self) -> Result<Vec<u8>, Error> {
@@ -231,7 +253,7 @@ impl Bundle {
             }
         }
         if let Some(certificate) = &self.certificate {
-            put(CERTIFICATE, &[&certificate.set_file.0[..], &certificate.bytes].concat())?;
+            put(CERTIFICATE, &certificate.to_bytes())?;
         }
         if out.len() > MAX_BUNDLE_BYTES { Err(Error::TooLarge(out.len())) } else { Ok(out) }
     }
@@ -293,7 +315,7 @@ impl Bundle {
             })?,
             opening,
             landing,
-            certificate: optional(CERTIFICATE).map(|bytes| Certificate { set_file: Digest(array(bytes, 0)), bytes: bytes[32..].to_vec() }),
+            certificate: optional(CERTIFICATE).map(Certificate::from_bytes).transpose()?,
         })
     }
 }
@@ -394,18 +416,23 @@ fn inclusion_bytes(inclusion: &Inclusion) -> Vec<u8> {
     [numbers, out].concat()
 }
 
-fn inclusion(bytes: &[u8]) -> Result<Inclusion, Error> {
-    let wrong = || Error::Length { section: INCLUSION, what: what(INCLUSION), found: bytes.len() };
-    let (numbers, mut rest) = bytes.split_at_checked(12).ok_or_else(wrong)?;
+/// Parts, each `length u32le ‖ bytes`, to the end.
+fn parts(mut rest: &[u8]) -> Option<Vec<Vec<u8>>> {
     let mut parts = Vec::new();
     while !rest.is_empty() {
-        let (length, behind) = rest.split_at_checked(4).ok_or_else(wrong)?;
+        let (length, behind) = rest.split_at_checked(4)?;
         let length = usize::try_from(u32::from_le_bytes(array(length, 0))).unwrap_or(usize::MAX);
-        let (part, behind) = behind.split_at_checked(length).ok_or_else(wrong)?;
+        let (part, behind) = behind.split_at_checked(length)?;
         parts.push(part.to_vec());
         rest = behind;
     }
-    let mut parts = parts.into_iter();
+    Some(parts)
+}
+
+fn inclusion(bytes: &[u8]) -> Result<Inclusion, Error> {
+    let wrong = || Error::Length { section: INCLUSION, what: what(INCLUSION), found: bytes.len() };
+    let (numbers, rest) = bytes.split_at_checked(12).ok_or_else(wrong)?;
+    let mut parts = parts(rest).ok_or_else(wrong)?.into_iter();
     let (header, receipt) = (parts.next().ok_or_else(wrong)?, parts.next().ok_or_else(wrong)?);
     let (index, position) = (u64::from_le_bytes(array(numbers, 0)), u32::from_le_bytes(array(numbers, 8)));
     Ok(Inclusion { header, receipt, transaction_index: index, log_position: position, proof: parts.collect() })

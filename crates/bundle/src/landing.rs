@@ -117,6 +117,8 @@ pub struct Countersigned {
 pub struct Header {
     /// Its hash, which names the block.
     pub hash: Digest,
+    /// Hash of the block before it.
+    pub parent: Digest,
     /// Height.
     pub number: u64,
     /// Unix seconds.
@@ -133,6 +135,7 @@ impl Header {
             let field = |at: usize| fields.get(at).ok_or(rlp::Error);
             let header = Self {
                 hash: keccak256(bytes),
+                parent: Digest(field(0)?.array()?),
                 number: field(8)?.number()?,
                 time: field(11)?.number()?,
                 receipts_root: Digest(field(5)?.array()?),

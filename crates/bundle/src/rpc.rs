@@ -86,7 +86,8 @@ pub fn inclusion(block: &Value, receipts: &Value, transaction: Digest, statement
 }
 
 /// A block's header in RLP, if it has the hash that the endpoint gives.
-fn header(block: &Value) -> Result<Vec<u8>, Error> {
+/// A block's header as RLP, if it has the hash that the endpoint gives it.
+pub fn header(block: &Value) -> Result<Vec<u8>, Error> {
     let mut fields = Vec::with_capacity(HEADER.len());
     for (at, (name, kind)) in HEADER.into_iter().enumerate() {
         let Some(bytes) = bytes(block, name) else {

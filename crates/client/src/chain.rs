@@ -21,7 +21,7 @@ use crate::{Error, init_tls};
 
 pub use convert::{address, digest, eth_address, eth_hash, job_word};
 pub use offers::{Offer, find_offers};
-pub use session::{Completed, SessionState};
+pub use session::{ChainClaim, Completed, SessionState};
 pub use tx::{Mined, Prepared};
 
 /// How long one RPC call may take. Longer than any healthy endpoint needs, short enough to notice a dead one.

@@ -92,6 +92,24 @@ pub enum Error {
         /// The client's.
         offered: Amount,
     },
+    /// A host's quote that is not what was asked for, or not what it published.
+    #[error("the host's quote does not fit: its {what} is {reason}")]
+    Quote {
+        /// Which part.
+        what: &'static str,
+        /// What it is, and what it should be.
+        reason: String,
+    },
+    /// The client's own ceiling is reached.
+    #[error("the ceiling of {ceiling} is reached: {spent} are spent, and another token costs {price}")]
+    Ceiling {
+        /// The client's ceiling.
+        ceiling: Amount,
+        /// What the tokens held cost.
+        spent: Amount,
+        /// Price of a token.
+        price: Amount,
+    },
     /// The wallet holds too little.
     #[error("the wallet {wallet} holds {has} of token {token}, the deposit is {needs}")]
     Funds {

@@ -1,8 +1,8 @@
 //! The host's HTTP doors that a paying client uses besides chatting: session, checkpoints.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use milepost_statement::{JobId, Salt, Signature, TokenCount, TokenSeq};
+use milepost_statement::{Digest, JobId, Salt, Signature, SignedQuote, TokenCount, TokenSeq};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -14,8 +14,10 @@ use crate::{Error, init_tls};
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest answer read from a host, bytes: checkpoints of a very long session.
-const MAX_ANSWER: usize = 16 * 1024 * 1024;
+/// How long a host may take to show that it is there: nobody waits longer for one of many.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(3);
+/// Longest answer read from a host, bytes: the largest proof bundle.
+const MAX_ANSWER: usize = 80 * 1024 * 1024;
 /// Most pages of checkpoints asked for: a thousand checkpoints each, a hundred million tokens at the usual threshold.
 const MAX_PAGES: usize = 1_000;
 
@@ -24,6 +26,15 @@ const MAX_PAGES: usize = 1_000;
 pub struct Host {
     base: reqwest::Url,
     http: reqwest::Client,
+}
+
+/// What a short look at a host shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// Name under which it serves the model; `None` if it does not.
+    pub model: Option<String>,
+    /// How long its health took to answer.
+    pub took: Duration,
 }
 
 /// A session token and where the host stands.
@@ -64,14 +75,33 @@ impl Host {
         Ok(url.into())
     }
 
-    /// Asks for a challenge, has `sign` answer it, and hands over the salt.
+    /// Whether the host answers and serves the model, within a short time.
+    pub async fn look(&self, model: Digest) -> Result<Look, Error> {
+        let get = |path: &'static str| Ok::<_, Error>(self.http.get(self.join(path)?).timeout(LOOK_TIMEOUT));
+        let begun = Instant::now();
+        let _: Value = self.answer("health", get("health")?).await?;
+        let took = begun.elapsed();
+        let models: Value = self.answer("models", get("v1/models")?).await?;
+        let listed = models["data"].as_array().into_iter().flatten();
+        let name = listed
+            .filter(|entry| entry["digest"].as_str().is_some_and(|digest| digest.parse() == Ok(model)))
+            .find_map(|entry| entry["id"].as_str());
+        Ok(Look { model: name.map(str::to_owned), took })
+    }
+
+    /// Asks for a challenge, has `sign` answer it, and hands over the salt. A quote is shown with the question.
     pub async fn open_session(
         &self,
         job: JobId,
         salt: &Salt,
+        quote: Option<&SignedQuote>,
         sign: impl Fn(&milepost_statement::Digest, u64) -> Signature,
     ) -> Result<Access, Error> {
-        let challenge: Challenge = self.post("v1/session/challenge", None, json!({ "job_id": job_text(job) })).await?;
+        let mut ask = json!({ "job_id": job_text(job) });
+        if let Some(quote) = quote {
+            ask["quote"] = json!(quote);
+        }
+        let challenge: Challenge = self.post("v1/session/challenge", None, ask).await?;
         let signature = sign(&challenge.challenge, challenge.expires_at);
         let body = json!({
             "job_id": job_text(job),
@@ -124,7 +154,22 @@ impl Host {
         if response.status().is_success() { Ok(response) } else { Err(self.refusal(response).await) }
     }
 
-    async fn post<T: DeserializeOwned>(&self, path: &'static str, token: Option<&str>, body: Value) -> Result<T, Error> {
+    /// What the host tells of a job: its claims among it.
+    pub async fn job(&self, job: JobId) -> Result<Value, Error> {
+        self.answer("job", self.http.get(self.join(&format!("v1/jobs/{job}"))?).timeout(TIMEOUT)).await
+    }
+
+    /// A claim's proof bundle; with the depositor's token as much of it as is the depositor's.
+    pub async fn bundle(&self, token: Option<&str>, claim: &str) -> Result<Vec<u8>, Error> {
+        let mut request = self.http.get(self.join(&format!("v1/proofs/{claim}"))?).timeout(TIMEOUT);
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        if response.status().is_success() { self.body(response).await } else { Err(self.refusal(response).await) }
+    }
+
+    pub(crate) async fn post<T: DeserializeOwned>(&self, path: &'static str, token: Option<&str>, body: Value) -> Result<T, Error> {
         let mut request = self.http.post(self.join(path)?).timeout(TIMEOUT).json(&body);
         if let Some(token) = token {
             request = request.bearer_auth(token);

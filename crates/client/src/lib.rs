@@ -4,6 +4,7 @@
 //!
 //! | | client | other side |
 //! |---|---|---|
+//! | find | [`find_offers`], [`Host::quote`], [`Chain::check_quote`] | the registry; the host signs what it promises |
 //! | fund | [`Session::open`]: draws a salt, approves the token, `createSession` | the marketplace derives the first head |
 //! | authenticate | [`Session::authenticate`]: signs `SessionOpen` over the host's challenge, hands over the salt | the host answers with a session token |
 //! | chat | [`Session::chat_ws`], [`Session::chat_http`]: every token id is checked, stored and synced, then acknowledged | the host streams ids, announces seals, ends with a signed receipt |
@@ -30,6 +31,7 @@ mod capture;
 mod error;
 mod job_ref;
 mod openai;
+mod quote;
 mod wallet;
 mod wire;
 
@@ -44,9 +46,11 @@ pub use amount::Amount;
 pub use capture::{Capture, CapturedTurn};
 pub use chain::{Chain, Offer, find_offers};
 pub use error::Error;
+pub use host::Host;
 pub use job_ref::{JobRefError, parse_job};
+pub use quote::QuoteRequest;
 pub use session::{
-    ChatRequest, CloseOutcome, Event, Message, Observer, OpenRequest, Outcome, Paid, Refund, RefundState, Session, Step, Turn,
+    ChatRequest, CloseOutcome, Escrow, Event, Message, Observer, OpenRequest, Outcome, Paid, Refund, RefundState, Session, Step, Turn,
 };
 pub use transcript::{Checkpoint, JobIdentity, SignedReceipt, Transcript};
 pub use wallet::Wallet;

@@ -16,7 +16,7 @@ use crate::chain::Chain;
 use crate::file::{Entry, Record, SessionFile, write_private};
 use crate::host::Host;
 use crate::transcript::{self, Checkpoint, SignedReceipt, Transcript};
-use crate::{Capture, Error, Wallet};
+use crate::{Amount, Capture, Error, Wallet};
 
 pub use open::OpenRequest;
 pub use payout::split;
@@ -97,6 +97,21 @@ pub enum Step {
     Cancel,
     /// Drop the connection and leave the turn open for [`Session::resume`].
     Disconnect,
+}
+
+/// Where the deposit stands, by the tokens held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Escrow {
+    /// The deposit.
+    pub deposit: Amount,
+    /// What the tokens held cost.
+    pub spent: Amount,
+    /// What the deposit still pays for.
+    pub left: Amount,
+    /// The part of `spent` that was countersigned; `None` without vouchers.
+    pub acknowledged: Option<Amount>,
+    /// What the client's own ceiling leaves; `None` without one.
+    pub ceiling_left: Option<Amount>,
 }
 
 /// A finished turn.
@@ -192,6 +207,20 @@ impl Session {
         &self.transcript
     }
 
+    /// What the tokens held cost, and what is left.
+    pub fn escrow(&self) -> Escrow {
+        let record = self.record();
+        let cost = |tokens: u64| Amount(record.price.0.saturating_mul(tokens.into()));
+        let spent = cost(self.transcript.end().0);
+        Escrow {
+            deposit: record.deposit,
+            spent,
+            left: Amount(record.deposit.0.saturating_sub(spent.0)),
+            acknowledged: record.voucher.map(|voucher| cost(voucher.given.0)),
+            ceiling_left: record.ceiling.map(|ceiling| Amount(ceiling.0.saturating_sub(spent.0))),
+        }
+    }
+
     /// The unfinished request, if there is one.
     pub fn unfinished(&self) -> Option<&str> {
         self.record().active.as_ref().map(|active| active.request.request_id.as_str())
@@ -224,9 +253,15 @@ impl Session {
         let job = *self.transcript.job();
         let wallet = &self.wallet;
         let sign = |challenge: &Digest, expires_at| wallet.sign_open(&job, *challenge, expires_at);
-        let access = self.host.open_session(job.job_id, &self.record().salt, sign).await?;
+        let record = self.file.record();
+        let access = self.host.open_session(job.job_id, &record.salt, record.quote.as_ref(), sign).await?;
         self.check_position(access.position)?;
         self.store(|record| record.access = Some(access.token))
+    }
+
+    /// The host's other doors.
+    pub fn host(&self) -> &Host {
+        &self.host
     }
 
     /// Drops the connection; the next turn makes a new one.

@@ -152,7 +152,11 @@ impl Host {
     /// The terms of a job; `None` in log mode.
     pub(crate) async fn terms(&self, job: JobId) -> Result<Option<Terms>, Error> {
         let Some(jobs) = &self.jobs else { return Ok(None) };
-        match jobs.terms(job).await {
+        let asked = match self.quotes.of(job) {
+            Some(quote) => jobs.terms_quoted(job, quote).await,
+            None => jobs.terms(job).await,
+        };
+        match asked {
             Ok(Some(terms)) => Ok(Some(terms)),
             Ok(None) => Err(Error::UnknownJob(job)),
             Err(error) => Err(error.into()),

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use futures::future::BoxFuture;
-use milepost_bundle::Inclusion;
+use milepost_bundle::{Certificate, Inclusion};
 use milepost_inference::Engine;
-use milepost_ledger::{BlockRef, Digest, JobId, Statement, Terms, UnixSeconds};
+use milepost_ledger::{Address, BlockRef, Digest, JobId, Statement, Terms, TokenAmount, UnixSeconds};
 use milepost_ledger_db::LedgerDb;
-use milepost_statement::SigningKey;
+use milepost_statement::{Domain, Quote, SigningKey};
 use serde::{Deserialize, Serialize};
 
 /// What it means for a client that a job's terms are not told.
@@ -37,15 +37,50 @@ pub struct JobsError {
     pub advice: &'static str,
 }
 
+/// What this host asks for a token of a model, and where: the basis of a quote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// The signing domain.
+    pub domain: Domain,
+    /// The host.
+    pub host: Address,
+    /// Price of a token in the payment token's smallest unit.
+    pub price: TokenAmount,
+}
+
 /// What a job was funded with.
 pub trait Jobs: Send + Sync + 'static {
     /// The terms of a job of this host that is active; `None` where there is no such job.
     fn terms(&self, job: JobId) -> BoxFuture<'_, Result<Option<Terms>, JobsError>>;
 
+    /// The same, where an unexpired quote of this host's own stands for what it asks in the registry.
+    fn terms_quoted(&self, job: JobId, quote: Quote) -> BoxFuture<'_, Result<Option<Terms>, JobsError>> {
+        let _ = quote;
+        self.terms(job)
+    }
+
+    /// The domain under which this host's quotes are signed; `None` where jobs know none.
+    fn domain(&self) -> Option<Domain> {
+        None
+    }
+
+    /// What this host asks for a model in a payment token; `None` where it takes no such payment.
+    fn asked(&self, model: Digest, token: Address) -> BoxFuture<'_, Result<Option<Asked>, JobsError>> {
+        let _ = (model, token);
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
     /// The event of a claim that landed by this transaction in this block, with what shows that it belongs there; `None` where the
     /// chain does not show it. What is answered was checked.
     fn inclusion(&self, transaction: Digest, block: BlockRef, claim: Statement) -> BoxFuture<'_, Result<Option<Inclusion>, JobsError>> {
         let _ = (transaction, block, claim);
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
+    /// The certificate that makes a block final, with the headers that lead to the certified one; `None` where certificates are not what
+    /// makes blocks final here, or none covers it yet.
+    fn certificate(&self, block: BlockRef) -> BoxFuture<'_, Result<Option<Certificate>, JobsError>> {
+        let _ = block;
         Box::pin(std::future::ready(Ok(None)))
     }
 }

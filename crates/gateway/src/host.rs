@@ -19,6 +19,7 @@ use crate::deps::{BuildInfo, Clock, Deps, Jobs, Readiness};
 use crate::error::Error;
 use crate::free::Kept;
 use crate::prover_load::ProverLoad;
+use crate::quote::Quotes;
 use crate::request::{Caller, GenerateRequest, Input};
 use crate::session::Session;
 use crate::sync::lock;
@@ -67,6 +68,7 @@ pub struct Host {
     pub(crate) kept: Mutex<Kept>,
     pub(crate) sockets: Arc<Semaphore>,
     pub(crate) inclusions: Semaphore,
+    pub(crate) quotes: Quotes,
     pub(crate) draining: watch::Sender<bool>,
     failed: watch::Sender<Option<String>>,
     pub(crate) turns: TaskTracker,
@@ -117,6 +119,7 @@ impl Host {
             kept: Mutex::default(),
             sockets: Arc::new(Semaphore::new(config.max_sockets)),
             inclusions: Semaphore::new(MAX_INCLUSIONS),
+            quotes: Quotes::default(),
             draining: watch::channel(false).0,
             failed: watch::channel(None).0,
             turns: TaskTracker::new(),

@@ -43,6 +43,7 @@ mod host;
 mod housekeeping;
 mod opening;
 mod prover_load;
+mod quote;
 mod receipt;
 mod request;
 mod serve;
@@ -53,7 +54,7 @@ mod turn;
 
 pub use auth::{CHALLENGE_SECONDS, TOKEN_PREFIX};
 pub use config::{AuthMode, GatewayConfig};
-pub use deps::{BuildInfo, Check, Clock, Deps, Jobs, JobsError, JobsErrorKind, Readiness, SystemClock};
+pub use deps::{Asked, BuildInfo, Check, Clock, Deps, Jobs, JobsError, JobsErrorKind, Readiness, SystemClock};
 pub use doors::router;
 pub use error::Error;
 pub use host::Host;

@@ -7,6 +7,8 @@ use clap::{Args, Parser, Subcommand};
 use milepost_statement::{Address, Digest};
 
 use crate::build_info::version_line;
+#[cfg(feature = "host")]
+use crate::client::args::ClientCommand;
 #[cfg(feature = "validator")]
 use crate::validator::args::{DbArgs, EvidenceCommand, ValidatorArgs, ValidatorKeysCommand};
 
@@ -163,6 +165,9 @@ pub(crate) struct VerifyArgs {
     /// File with the job's salt: 64 hexadecimal digits, or the client's session file or capture.
     #[arg(long, value_name = "FILE")]
     pub(crate) salt_file: Option<PathBuf>,
+    /// Check the enclosed finality certificate by this set file of the validators.
+    #[arg(long = "set-file", visible_alias = "validators", value_name = "FILE")]
+    pub(crate) set_file: Option<PathBuf>,
     /// Run the turns again: JSON list of `{request_id, messages | text | ids}` with the prompts as they were sent.
     #[arg(long, value_name = "PROMPTS", requires = "model")]
     pub(crate) replay: Option<PathBuf>,
@@ -183,17 +188,6 @@ pub(crate) struct DevArgs {
     /// Bring up so many validators too; the host then takes nothing as final but what they certify.
     #[arg(long, default_value_t = 0, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(0..=16))]
     pub(crate) validators: u32,
-}
-
-#[cfg(feature = "host")]
-#[derive(Subcommand)]
-pub(crate) enum ClientCommand {
-    /// Fund a session with a host and open it.
-    Open(OpenArgs),
-    /// Send a prompt in an open session and print the answer as it streams.
-    Chat(ChatArgs),
-    /// End the session: ask the host to claim, or request the close on chain if it does not answer.
-    Close(CloseArgs),
 }
 
 #[cfg(feature = "host")]
@@ -378,74 +372,6 @@ pub(crate) struct HostKeyArgs {
     /// File with the host's private key in hexadecimal (mode 600); a keystore is safer.
     #[arg(long, conflicts_with = "keystore")]
     pub(crate) key_file: Option<PathBuf>,
-}
-
-#[cfg(feature = "host")]
-#[derive(Args)]
-pub(crate) struct ChatArgs {
-    /// Session file written by `open`.
-    #[arg(long, default_value = "milepost-session.json")]
-    pub(crate) session: PathBuf,
-    /// File with the depositor's private key in hexadecimal.
-    #[arg(long)]
-    pub(crate) key_file: PathBuf,
-    /// The model's name at the host.
-    #[arg(long)]
-    pub(crate) model: String,
-    /// Most tokens of the answer.
-    #[arg(long, default_value_t = 256)]
-    pub(crate) max_tokens: u32,
-    /// The prompt.
-    pub(crate) prompt: String,
-}
-
-#[cfg(feature = "host")]
-#[derive(Args)]
-pub(crate) struct CloseArgs {
-    /// Session file written by `open`.
-    #[arg(long, default_value = "milepost-session.json")]
-    pub(crate) session: PathBuf,
-    /// File with the depositor's private key in hexadecimal.
-    #[arg(long)]
-    pub(crate) key_file: PathBuf,
-    /// Wait this many seconds for the payout, and check it.
-    #[arg(long)]
-    pub(crate) wait: Option<u64>,
-}
-
-#[cfg(feature = "host")]
-#[derive(Args)]
-pub(crate) struct OpenArgs {
-    /// JSON-RPC endpoint of the chain.
-    #[arg(long, env = "RPC_URL", hide_env_values = true)]
-    pub(crate) rpc_url: String,
-    /// The marketplace's address.
-    #[arg(long, env = "CONTRACT_JOB_MARKETPLACE")]
-    pub(crate) marketplace: String,
-    /// The host's URL; by default what the registry says.
-    #[arg(long)]
-    pub(crate) url: Option<String>,
-    /// The host's address.
-    #[arg(long)]
-    pub(crate) host: String,
-    /// Payment token's address; zero for the chain's coin.
-    #[arg(long)]
-    pub(crate) token: String,
-    /// Deposit in the token's smallest unit.
-    #[arg(long)]
-    pub(crate) deposit: u128,
-    /// Price of one token in the token's smallest unit; by default the registry's. A host that asks more is refused.
-    #[arg(long)]
-    pub(crate) price: Option<u128>,
-    /// SHA-256 of the model file.
-    #[arg(long)]
-    pub(crate) model_digest: String,
-    /// File with the depositor's private key in hexadecimal.
-    #[arg(long)]
-    pub(crate) key_file: PathBuf,
-    /// Where to keep the session.
-    #[arg(long, default_value = "milepost-session.json")]
-    pub(crate) session: PathBuf,
 }
 
 /// The settings of the command line. The error names no value: it may hold an access key.

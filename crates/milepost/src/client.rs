@@ -1,59 +1,66 @@
-//! `milepost client open | chat | close`: the paying client on the command line.
+//! `milepost client hosts | open | chat | close | refund | verify`: the paying client on the command line.
 
-use std::io::Write;
+pub(crate) mod args;
+mod hosts;
+mod refund;
+mod verify;
+
+use std::io::{IsTerminal, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::ExitCode;
 
-use milepost_client::{Amount, ChatRequest, Event, OpenRequest, Session, Step, Wallet};
+use milepost_client::{ChatRequest, Escrow, Event, Session, Step, Wallet};
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use crate::cli::{ChatArgs, ClientCommand, CloseArgs, OpenArgs};
+use crate::output::Output;
+use args::{ChatArgs, ClientCommand, CloseArgs, SessionArgs};
+
+/// What is pending has an exit code of its own: come again later.
+pub(crate) const PENDING: u8 = 3;
 
 /// Runs a client command. The error is one sentence that says what to do.
-pub(crate) async fn run(command: ClientCommand, json: bool) -> Result<(), String> {
+pub(crate) async fn run(command: ClientCommand, json: bool, output: Output) -> Result<ExitCode, String> {
+    let done = |outcome: Result<(), String>| outcome.map(|()| ExitCode::SUCCESS);
     match command {
-        ClientCommand::Open(args) => open(&args, json).await,
-        ClientCommand::Chat(args) => chat(&args, json).await,
-        ClientCommand::Close(args) => close(&args, json).await,
+        ClientCommand::Hosts(args) => done(hosts::show(&args, output).await),
+        ClientCommand::Open(args) => done(hosts::open(&args, json).await),
+        ClientCommand::Chat(args) => done(chat(&args, json).await),
+        ClientCommand::Close(args) => done(close(&args, json).await),
+        ClientCommand::Refund(args) => refund::run(&args, json).await,
+        ClientCommand::Verify(args) => Ok(verify::run(&args, output).await),
     }
-}
-
-async fn open(args: &OpenArgs, json: bool) -> Result<(), String> {
-    let wallet = wallet(&args.key_file)?;
-    let address = |name: &str, text: &str| text.parse().map_err(|error| format!("--{name} {text}: {error}"));
-    let mut request = OpenRequest::new(
-        &args.rpc_url,
-        address("marketplace", &args.marketplace)?,
-        address("host", &args.host)?,
-        address("token", &args.token)?,
-        Amount(args.deposit),
-        args.model_digest.parse().map_err(|error| format!("--model-digest {}: {error}", args.model_digest))?,
-        args.session.clone(),
-    );
-    request.host_url.clone_from(&args.url);
-    request.price = args.price.map(Amount);
-    let mut session = Session::open(wallet, request).await.map_err(|error| error.to_string())?;
-    session.authenticate(args.url.as_deref()).await.map_err(|error| error.to_string())?;
-    if json {
-        println!("{}", json!({ "job_id": session.job_id().0, "session": args.session }));
-    } else {
-        println!("job {} is funded and its session open; kept in {}", session.job_id(), args.session.display());
-    }
-    Ok(())
 }
 
 async fn chat(args: &ChatArgs, json: bool) -> Result<(), String> {
-    let mut session = Session::load(wallet(&args.key_file)?, &args.session).await.map_err(|error| error.to_string())?;
+    let mut session = load(&args.of).await?;
+    let price = session.record().price.0;
+    let escrow = session.escrow();
+    let (mut held, show_escrow) = (0_u128, !json && std::io::stderr().is_terminal());
     let mut stream = |event: Event<'_>| {
-        if let Event::Tokens { text, .. } = event
-            && !json
-        {
-            print!("{text}");
-            if std::io::stdout().flush().is_err() {
-                // The reader went away: what is paid for is kept in the session file, the rest need not be generated.
-                return Step::Cancel;
+        match event {
+            Event::Tokens { ids, text, .. } if !json => {
+                held += ids.len() as u128;
+                print!("{text}");
+                if std::io::stdout().flush().is_err() {
+                    // The reader went away: what is paid for is kept in the session file, the rest need not be generated.
+                    return Step::Cancel;
+                }
+                if show_escrow {
+                    // In the title, so that the answer itself stays as it is.
+                    eprint!("\x1b]2;milepost: {} left in escrow\x07", escrow.left.0.saturating_sub(held * price));
+                }
             }
+            Event::Tokens { seq, ids, text } => {
+                held += ids.len() as u128;
+                let left = escrow.left.0.saturating_sub(held * price).to_string();
+                println!("{}", json!({ "event": "tokens", "seq": seq, "tokens": ids.len(), "text": text, "left": left }));
+            }
+            Event::Reconnecting { attempt, reason } => {
+                eprintln!("\n[the stream was cut ({reason}); attempt {attempt} to take it up again]")
+            }
+            Event::Sealed(_) | Event::Receipt(_) => {}
         }
         Step::Continue
     };
@@ -64,17 +71,32 @@ async fn chat(args: &ChatArgs, json: bool) -> Result<(), String> {
     let request = ChatRequest { max_tokens: args.max_tokens, ..ChatRequest::new(&args.model, &args.prompt) };
     let outcome = session.chat_ws_observed(request, &mut stream).await.map_err(|error| error.to_string())?;
     if let milepost_client::Outcome::Ended(turn) = outcome {
+        let escrow = session.escrow();
         if json {
-            println!("{}", json!({ "text": turn.text, "tokens": turn.count, "start": turn.start, "finish_reason": turn.finish_reason }));
+            println!(
+                "{}",
+                json!({
+                    "event": "end", "text": turn.text, "tokens": turn.count, "start": turn.start, "finish_reason": turn.finish_reason,
+                    "escrow": escrow,
+                })
+            );
         } else {
-            println!("\n[{} tokens, {} in all, receipt checked]", turn.count, session.transcript().end());
+            println!("\n[{} tokens, {} in all, receipt checked; {}]", turn.count, session.transcript().end(), words(&escrow));
         }
     }
     Ok(())
 }
 
+/// Where the deposit stands, in words.
+fn words(escrow: &Escrow) -> String {
+    let mut words = vec![format!("{} of {} spent, {} left in escrow", escrow.spent, escrow.deposit, escrow.left)];
+    words.extend(escrow.acknowledged.map(|acknowledged| format!("{acknowledged} countersigned")));
+    words.extend(escrow.ceiling_left.map(|left| format!("{left} up to your ceiling")));
+    words.join(", ")
+}
+
 async fn close(args: &CloseArgs, json: bool) -> Result<(), String> {
-    let mut session = Session::load(wallet(&args.key_file)?, &args.session).await.map_err(|error| error.to_string())?;
+    let mut session = load(&args.of).await?;
     let outcome = session.close().await.map_err(|error| error.to_string())?;
     if json {
         println!("{}", json!({ "job_id": session.job_id().0, "closed": format!("{outcome:?}") }));
@@ -86,6 +108,11 @@ async fn close(args: &CloseArgs, json: bool) -> Result<(), String> {
         println!("paid: host {}, treasury {}, refund {} (smallest units)", paid.host.0, paid.treasury.0, paid.refund.0);
     }
     Ok(())
+}
+
+/// The session in the file.
+async fn load(of: &SessionArgs) -> Result<Session, String> {
+    Session::load(wallet(&of.key_file)?, &of.session).await.map_err(|error| error.to_string())
 }
 
 /// The depositor's key, from a file that only its owner reads.

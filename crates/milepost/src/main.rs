@@ -97,7 +97,7 @@ async fn run(cli: Cli, set: Vec<(String, String)>) -> ExitCode {
         #[cfg(feature = "host")]
         Command::Dev(args) => dev::run(&args).await.map_err(|error| error.to_string()),
         #[cfg(feature = "host")]
-        Command::Client(command) => done(client::run(*command, common.json).await),
+        Command::Client(command) => client::run(*command, common.json, output).await,
         #[cfg(feature = "host")]
         Command::Why { job } => return looked(with(configured(), async |config| inspect::why(&config, job, output).await).await),
         #[cfg(feature = "host")]

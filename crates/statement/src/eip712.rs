@@ -144,7 +144,7 @@ impl Domain {
         hash_words(&[kind.0, keccak256(b"Milepost").0, keccak256(b"1").0, word(self.chain_id.0), address_word(self.marketplace)])
     }
 
-    fn digest(&self, kind: &[u8], fields: &[[u8; 32]]) -> Digest {
+    pub(crate) fn digest(&self, kind: &[u8], fields: &[[u8; 32]]) -> Digest {
         let mut words = vec![keccak256(kind).0];
         words.extend_from_slice(fields);
         let mut bytes = vec![0x19, 0x01];
@@ -192,13 +192,13 @@ fn hash_words(words: &[[u8; 32]]) -> Digest {
     keccak256(words.concat().as_slice())
 }
 
-fn word(value: u64) -> [u8; 32] {
+pub(crate) fn word(value: u64) -> [u8; 32] {
     let mut out = [0; 32];
     out[24..].copy_from_slice(&value.to_be_bytes());
     out
 }
 
-fn address_word(address: Address) -> [u8; 32] {
+pub(crate) fn address_word(address: Address) -> [u8; 32] {
     let mut out = [0; 32];
     out[12..].copy_from_slice(&address.0);
     out

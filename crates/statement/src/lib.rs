@@ -19,6 +19,8 @@ mod eip712;
 #[cfg(feature = "std")]
 mod proof;
 #[cfg(feature = "std")]
+mod quote;
+#[cfg(feature = "std")]
 mod text;
 #[cfg(feature = "std")]
 mod transcript;
@@ -34,6 +36,8 @@ pub use units::{Address, ChainId, Digest, JobId, TokenCount, TokenId, TokenSeq};
 pub use eip712::{Domain, SessionOpen, Signature, SignatureError, SigningKey, TurnReceipt, Voucher, address_of, keccak256, recover};
 #[cfg(feature = "std")]
 pub use proof::{ProofBytesError, ProofKind, ProofParts, decode_proof, encode_proof};
+#[cfg(feature = "std")]
+pub use quote::{Quote, SignedQuote};
 #[cfg(feature = "std")]
 pub use text::ParseError;
 #[cfg(feature = "std")]

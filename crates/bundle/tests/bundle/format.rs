@@ -7,7 +7,10 @@ use proptest::prelude::*;
 use crate::sample;
 
 fn full() -> Bundle {
-    Bundle { certificate: Some(Certificate { set_file: Digest([8; 32]), bytes: vec![1, 2, 3] }), ..sample::mock() }
+    Bundle {
+        certificate: Some(Certificate { set_file: Digest([8; 32]), bytes: vec![1, 2, 3], link: vec![vec![4], vec![5, 6]] }),
+        ..sample::mock()
+    }
 }
 
 fn file() -> Vec<u8> {

@@ -44,7 +44,42 @@ pub struct Completed {
     pub block: u64,
 }
 
+/// A claim that the contract took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChainClaim {
+    /// Tokens claimed by it.
+    pub count: TokenCount,
+    /// Tokens claimed in all after it.
+    pub tokens_used: TokenCount,
+    /// Head after it.
+    pub head_after: Digest,
+    /// The transaction.
+    pub tx: B256,
+}
+
 impl Chain {
+    /// Every claim of a job that the contract took from block `from` on, oldest first.
+    pub async fn claims(&self, job: JobId, from: u64) -> Result<Vec<ChainClaim>, Error> {
+        let filter = Filter::new()
+            .address(eth_address(self.marketplace()))
+            .event_signature(JobMarketplace::ProofOfWork::SIGNATURE_HASH)
+            .topic1(job_word(job))
+            .from_block(from);
+        let logs = self.provider.get_logs(&filter).await.map_err(rpc_error)?;
+        logs.iter()
+            .map(|log| {
+                let event = log.log_decode::<JobMarketplace::ProofOfWork>().map_err(|error| Error::Rpc(format!("ProofOfWork: {error}")))?;
+                let data = event.inner.data;
+                Ok(ChainClaim {
+                    count: TokenCount(u64::try_from(data.tokensClaimed).map_err(|_| too_large("tokensClaimed"))?),
+                    tokens_used: TokenCount(u64::try_from(data.tokensUsed).map_err(|_| too_large("tokensUsed"))?),
+                    head_after: digest(data.headAfter),
+                    tx: log.transaction_hash.ok_or_else(|| Error::Rpc("a log without a transaction".into()))?,
+                })
+            })
+            .collect()
+    }
+
     /// Reads a job.
     pub async fn session(&self, job: JobId) -> Result<SessionState, Error> {
         let view = self.read("getSession", self.marketplace(), JobMarketplace::getSessionCall { jobId: job_word(job) }).await?;

@@ -1,6 +1,6 @@
 //! What is stored of a session.
 
-use milepost_statement::{Address, ChainId, Digest, JobId, Salt, TokenCount, TokenId, TokenSeq};
+use milepost_statement::{Address, ChainId, Digest, JobId, Salt, SignedQuote, TokenCount, TokenId, TokenSeq};
 use serde::{Deserialize, Serialize};
 
 use super::Error;
@@ -95,6 +95,12 @@ pub struct Record {
     pub funding: Funding,
     /// The host's session token.
     pub access: Option<String>,
+    /// The host's quote that the session was funded on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quote: Option<SignedQuote>,
+    /// What the client spends at most, where that is less than the deposit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ceiling: Option<Amount>,
     /// Vouchers, where the terms name this client as signer.
     pub voucher: Option<VoucherState>,
     /// Token ids by position.

@@ -26,6 +26,8 @@ fn record() -> Record {
         salt: Salt([6; 32]),
         funding: Funding::Funded { job_id: JobId(163), block: 7 },
         access: Some("token".into()),
+        quote: None,
+        ceiling: None,
         voucher: Some(VoucherState { allowance: TokenCount(64), given: TokenCount::ZERO }),
         ids: Vec::new(),
         checkpoints: Vec::new(),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use alloy::primitives::U256;
 use alloy::sol_types::{SolCall, SolEvent};
-use milepost_statement::{Address, Digest, JobId, Salt, TokenCount, salt_commitment};
+use milepost_statement::{Address, Digest, JobId, Salt, SignedQuote, TokenCount, salt_commitment};
 
 use super::Session;
 use crate::abi::{Erc20, JobMarketplace, SessionTerms};
@@ -44,6 +44,10 @@ pub struct OpenRequest {
     pub verifier: Address,
     /// Countersign the running total; the host may claim this many tokens beyond the last voucher.
     pub voucher_allowance: Option<TokenCount>,
+    /// The host's quote, checked: its price is paid and it is shown to the host again.
+    pub quote: Option<SignedQuote>,
+    /// What the client spends at most, where that is less than the deposit.
+    pub ceiling: Option<Amount>,
     /// Where the session is kept. Never replaced.
     pub file: PathBuf,
 }
@@ -74,6 +78,8 @@ impl OpenRequest {
             minimum_charge: Amount(0),
             verifier: Address::ZERO,
             voucher_allowance: None,
+            quote: None,
+            ceiling: None,
             file,
         }
     }
@@ -105,10 +111,11 @@ impl Session {
     pub async fn open(wallet: Wallet, request: OpenRequest) -> Result<Self, Error> {
         let chain = Chain::connect(&request.rpc, request.marketplace).await?;
         let offer = chain.offer(request.host, request.model_digest, request.token).await?;
+        let promised = request.quote.as_ref().map_or(offer.price, |signed| Amount(signed.quote.price));
         let price = match request.price {
-            Some(price) if price < offer.price => return Err(Error::Price { asked: offer.price, offered: price }),
+            Some(price) if price < promised => return Err(Error::Price { asked: promised, offered: price }),
             Some(price) => price,
-            None => offer.price,
+            None => promised,
         };
         approve(&chain, &wallet, &request).await?;
 
@@ -133,6 +140,8 @@ impl Session {
             salt,
             funding: Funding::Signed { hash: digest(prepared.hash), raw: hex::encode(&prepared.raw) },
             access: None,
+            quote: request.quote.clone(),
+            ceiling: request.ceiling,
             voucher: request.voucher_allowance.map(|allowance| VoucherState { allowance, given: TokenCount::ZERO }),
             ids: Vec::new(),
             checkpoints: Vec::new(),

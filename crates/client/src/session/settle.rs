@@ -223,7 +223,8 @@ impl Session {
         self.refund().await
     }
 
-    fn created_block(&self) -> u64 {
+    /// Block of its creation, from which its logs begin; 0 where that is not known yet.
+    pub fn created_block(&self) -> u64 {
         match self.record().funding {
             Funding::Funded { block, .. } => block,
             Funding::Signed { .. } => 0,

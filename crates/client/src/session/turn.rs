@@ -63,6 +63,15 @@ impl Session {
         if self.access_token().is_none() {
             return Err(Error::NotAuthenticated);
         }
+        // Tokens beyond those asked for are neither kept nor countersigned: so the ceiling holds whatever the host does.
+        let (price, spent) = (self.record().price, self.escrow().spent);
+        if let Some(ceiling) = self.record().ceiling {
+            let tokens = ceiling.0.saturating_sub(spent.0).checked_div(price.0).unwrap_or(u128::MAX);
+            if tokens == 0 {
+                return Err(Error::Ceiling { ceiling, spent, price });
+            }
+            request.max_tokens = request.max_tokens.min(u32::try_from(tokens).unwrap_or(u32::MAX));
+        }
         if request.request_id.is_empty() {
             request.request_id = format!("req-{}", hex::encode(rand::random::<[u8; 12]>()));
         }

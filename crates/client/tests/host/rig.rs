@@ -197,6 +197,8 @@ fn fund(path: &Path, url: &str, allowance: Option<u64>) {
         salt: SALT,
         funding: Funding::Funded { job_id: JOB, block: 1 },
         access: None,
+        quote: None,
+        ceiling: None,
         voucher: allowance.map(|tokens| VoucherState { allowance: TokenCount(tokens), given: TokenCount::ZERO }),
         ids: Vec::new(),
         checkpoints: Vec::new(),

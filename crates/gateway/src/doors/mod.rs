@@ -5,6 +5,7 @@ mod native;
 mod openai;
 mod openapi;
 mod proofs;
+mod quote;
 mod session;
 pub(crate) mod shape;
 mod ws;
@@ -41,6 +42,7 @@ pub fn router(host: Arc<Host>) -> Router {
         .route("/v1/ws", get(ws::upgrade))
         .route("/v1/models", get(info::models))
         .route("/v1/models/{model}", get(info::model))
+        .route("/v1/quote", post(quote::quote))
         .route("/v1/session/challenge", post(session::challenge))
         .route("/v1/session", post(session::open))
         .route("/v1/session/voucher", post(session::voucher))

@@ -118,6 +118,16 @@ struct OpenRequest {
     salt: Option<String>,
 }
 
+/// What to quote for; `model` by name or `model_digest`.
+#[derive(Serialize, Deserialize, ToSchema)]
+struct QuoteRequest {
+    model_digest: Option<String>,
+    model: Option<String>,
+    token: String,
+    expected_rate: Option<u32>,
+    voucher_allowance: Option<u64>,
+}
+
 /// A countersigned running total.
 #[derive(Serialize, Deserialize, ToSchema)]
 struct VoucherRequest {
@@ -136,7 +146,8 @@ struct Ready {
 mod paths {
     #![allow(dead_code, clippy::unused_async)]
     use super::{
-        BuildInfo, Challenge, ChallengeRequest, InferenceAnswer, InferenceRequest, NativeError, OpenRequest, Ready, VoucherRequest,
+        BuildInfo, Challenge, ChallengeRequest, InferenceAnswer, InferenceRequest, NativeError, OpenRequest, QuoteRequest, Ready,
+        VoucherRequest,
     };
 
     /// Generates. `stream: true` answers as server-sent events.
@@ -162,6 +173,10 @@ mod paths {
     /// Models served.
     #[utoipa::path(get, path = "/v1/models", responses((status = 200, body = Object)))]
     fn models() {}
+
+    /// What this host offers before a session is funded, signed.
+    #[utoipa::path(post, path = "/v1/quote", request_body = QuoteRequest, responses((status = 200, body = Object), (status = 400, body = NativeError), (status = 404, body = NativeError), (status = 429, body = NativeError), (status = 503, body = NativeError)))]
+    fn quote() {}
 
     /// Begins opening a session.
     #[utoipa::path(post, path = "/v1/session/challenge", request_body = ChallengeRequest, responses((status = 200, body = Challenge), (status = 403, body = NativeError), (status = 404, body = NativeError), (status = 422, body = NativeError), (status = 503, body = NativeError)))]
@@ -232,7 +247,7 @@ mod paths {
 #[openapi(
     info(title = "Milepost", description = "Paid, provable LLM inference: every token metered, sealed and claimed once."),
     paths(
-        paths::inference, paths::chat, paths::completions, paths::ws, paths::models, paths::challenge, paths::open, paths::voucher,
+        paths::inference, paths::chat, paths::completions, paths::ws, paths::models, paths::quote, paths::challenge, paths::open, paths::voucher,
         paths::close, paths::auth, paths::job, paths::checkpoints, paths::session_checkpoints, paths::proof, paths::receipt, paths::content, paths::health, paths::health_v1,
         paths::ready, paths::version, paths::metrics
     ),

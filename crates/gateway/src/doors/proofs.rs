@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
-use milepost_bundle::{Bundle, Checkpoint, Inclusion, Landing, OpenTurn, Opening};
+use milepost_bundle::{Bundle, Certificate, Checkpoint, Header, Inclusion, Landing, MAX_CERTIFICATE_BYTES, OpenTurn, Opening};
 use milepost_ledger::{AccountId, AccountRecord, BlockRef, CheckpointRecord, Claim, ClaimId, ClaimState, Digest, TurnRecord, Tx, TxState};
 use milepost_ledger_db::Blob;
 use milepost_statement::request_digest;
@@ -82,6 +82,8 @@ async fn make(host: &Host, claim: &Claim, opened: bool, with_salt: bool) -> Resu
             reason: format!("claim {} has {} checkpoints, {} are stored", claim.id, claim.checkpoints, checkpoints.len()),
         });
     }
+    let landing = landing(host, claim).await?;
+    let certificate = certificate(host, claim, landing.as_ref()).await?;
     Ok(Bundle {
         // The node proves with the program that it was built with, and verified each receipt against it before storing it.
         image_id: milepost_bundle::Options::default().image_id,
@@ -90,8 +92,8 @@ async fn make(host: &Host, claim: &Claim, opened: bool, with_salt: bool) -> Resu
         receipt,
         checkpoints: checkpoints.iter().map(|it| Checkpoint { count: it.count, head: it.head_after }).collect(),
         opening: if opened { Some(open(host, &account, claim, &checkpoints, with_salt)?) } else { None },
-        landing: landing(host, claim).await?,
-        certificate: None,
+        landing,
+        certificate,
     })
 }
 
@@ -160,6 +162,31 @@ fn landed(tx: &Tx, claim: ClaimId) -> Option<(Digest, BlockRef, bool)> {
         TxState::Signed | TxState::Sent | TxState::Replaced => return None,
     };
     outcome.refusal_of(claim).is_none().then_some((*hash, *block, is_final))
+}
+
+/// The certificate that makes the claim's block final, where that is what does; kept, since it never changes.
+async fn certificate(host: &Host, claim: &Claim, landing: Option<&Landing>) -> Result<Option<Certificate>, Error> {
+    let name = format!("bundle/certificate/{}", claim.id);
+    let block = landing.and_then(|landing| landing.inclusion.as_ref()).and_then(|inclusion| Header::read(&inclusion.header).ok());
+    let (Some(jobs), Some(block)) = (&host.jobs, block) else { return Ok(None) };
+    if let Some(bytes) = host.db.meta(&name)? {
+        let kept = Certificate::from_bytes(&bytes).map_err(|why| Error::Storage { reason: format!("{name}: {why}") })?;
+        return Ok(Some(kept));
+    }
+    // Another request asks for it at this moment: this one's bundle says less.
+    let Ok(_permit) = host.inclusions.try_acquire() else { return Ok(None) };
+    let found = match jobs.certificate(BlockRef { number: block.number, hash: block.hash }).await {
+        Ok(found) => found.filter(|certificate| certificate.to_bytes().len() <= MAX_CERTIFICATE_BYTES),
+        Err(error) => {
+            tracing::debug!(event = "certificate_unknown", claim = %claim.id, code = error.code, %error, "a bundle is served without a certificate");
+            None
+        }
+    };
+    if let Some(certificate) = &found {
+        let blob = Blob::Meta { name, bytes: certificate.to_bytes() };
+        host.db.apply_with(Vec::new(), vec![blob]).await.map_err(|error| host.storage_failed(error))?;
+    }
+    Ok(found)
 }
 
 /// The event with its block: from the chain, and kept once the block is final, so that it is there when the chain's endpoint has

@@ -22,7 +22,9 @@ pub(crate) async fn challenge(State(host): Shared, body: Body) -> Result<Json<Va
     let ask = async {
         let object = read_object(&host, body).await?;
         check_chain(&host, &object)?;
-        host.challenge(required_job(&object)?).await
+        let job = required_job(&object)?;
+        host.bring_quote(job, &object)?;
+        host.challenge(job).await
     };
     ask.await.map(Json).map_err(Failure::native)
 }

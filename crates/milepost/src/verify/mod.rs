@@ -4,6 +4,7 @@
 //! again on the model file. What is checked is in `milepost_bundle`; here is how it is asked for and told.
 
 mod chain;
+mod finality;
 mod replay;
 
 use std::io::Read as _;
@@ -43,10 +44,14 @@ async fn verify(args: &VerifyArgs, output: Output) -> Result<u8, String> {
         Ok(bundle) => bundle,
         Err(error) => return show(output, &Found::unreadable(error.into()), name),
     };
-    let report = match &args.rpc {
+    let agreement = args.set_file.as_deref().map(finality::agreement).transpose()?;
+    let mut report = match &args.rpc {
         None => milepost_bundle::check(&bundle, &options),
         Some(url) => milepost_bundle::check_on_chain(&bundle, &options, &chain::Endpoint::new(url)?).await,
     };
+    if let Some(agreement) = &agreement {
+        finality::answer(&bundle, agreement, &mut report);
+    }
     // A bundle that does not hold is not worth a model's time.
     let replay = match &args.replay {
         Some(prompts) if report.class().is_none() => Some(replay::run(&bundle, prompts, args.model.as_deref(), options.salt).await?),
@@ -66,6 +71,11 @@ impl Found {
     fn unreadable(error: Error) -> Self {
         let line = Line { name: "file", words: error.to_string(), verdict: Verdict::Fails(error) };
         Self { bundle: None, report: Report { lines: vec![line], proven: false }, replay: None }
+    }
+
+    /// Whether a certificate was checked and holds.
+    fn is_final(&self) -> bool {
+        self.report.lines.iter().any(|line| line.name == "finality" && line.verdict == Verdict::Holds)
     }
 
     fn exit_code(&self) -> u8 {
@@ -97,6 +107,7 @@ impl Found {
             "proven": self.report.proven,
             "what_is_proven": self.report.proven.then_some(PROVEN),
             "what_is_not_proven": NOT_PROVEN,
+            "what_finality_adds": self.is_final().then_some(finality::ADDS),
             "tokens": statement.map(|it| it.count),
             "image_id": self.bundle.as_ref().map(|bundle| bundle.image_id),
             "statement": statement,
@@ -134,6 +145,9 @@ impl Found {
             _ => lines.push("Nothing is proven by this bundle.".to_owned()),
         }
         lines.push(format!("What is not proven: {NOT_PROVEN}"));
+        if self.is_final() {
+            lines.push(format!("What the certificate adds: {}", finality::ADDS));
+        }
         if let Some(replay) = &self.replay {
             lines.push(String::new());
             lines.extend(replay.lines());

@@ -245,6 +245,12 @@ impl Chain {
         certificates.state().ok()?.covering(BlockNumber(height)).cloned()
     }
 
+    /// Digest of what the validators agreed on, where certificates are what makes blocks final.
+    pub fn agreement(&self) -> Option<Digest> {
+        let Source::Certificates(certificates) = &self.0.finality else { return None };
+        Some(Digest(certificates.agreement.digest()))
+    }
+
     /// By what a block at this height is final, in words.
     pub(crate) fn final_by(&self, height: u64) -> String {
         match &self.0.finality {

@@ -1,0 +1,73 @@
+// The client against a running node on a dev chain whose accounts are unlocked: funding, stream, cut, vouchers, cancel, payout. Started by
+// crates/milepost/tests/clients, which says where both are.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { Chain, Session, Status, fromProvider, fund } from "../../milepost.mjs";
+
+const { MILEPOST_URL: url, RPC_URL: rpc, MARKETPLACE: marketplace, HOST: host, TOKEN: token, MODEL_DIGEST: modelDigest, DEPOSITOR: depositor } = process.env;
+
+const chain = new Chain(rpc, marketplace);
+const wallet = fromProvider({ request: ({ method, params }) => chain.request(method, params) }, depositor);
+
+/** A WebSocket whose connection breaks after so many frames; the next ones hold. */
+function breaking(after) {
+  let left = after;
+  return class extends WebSocket {
+    set onmessage(take) {
+      super.onmessage = take && ((event) => {
+        left -= 1;
+        if (left === 0) return this.close();
+        if (left > 0 || this.whole) take(event);
+      });
+      this.whole ||= left <= 0;
+    }
+  };
+}
+
+test("a session is funded, followed token by token through a cut, countersigned, and paid to the unit", async () => {
+  let kept;
+  const { jobId, salt } = await fund({ rpc, marketplace, wallet, terms: { host, token, deposit: 2_000_000n, modelDigest, maxPrice: 2_000n, allowance: 48 }, keep: async (secret) => (kept = secret) });
+  assert.equal(kept, salt);
+  const saved = [];
+  const session = await Session.open({ url, rpc, marketplace, jobId, salt, wallet, save: async (state) => saved.push(state), WebSocket: breaking(20) });
+  assert.equal(session.job.head, session.transcript.genesis, "the contract derived the same first head");
+
+  let reconnects = 0;
+  const shown = [];
+  const on = { tokens: (some) => shown.push(...some), reconnecting: () => (reconnects += 1) };
+  const first = await session.chat({ prompt: "tell me", maxTokens: 150 }, { on });
+  assert.deepEqual([first.start, first.count, first.finishReason], [0, 150, "length"]);
+  assert.ok(reconnects >= 1, "the connection broke once");
+  assert.deepEqual(shown, session.transcript.ids, "each token was shown once, in order");
+  assert.equal(session.given, 150, "countersigned at the turn's end");
+
+  const controller = new AbortController();
+  const stop = { tokens: () => session.tokens >= 170 && controller.abort() };
+  const second = await session.chat({ prompt: "and on", maxTokens: 400 }, { on: stop, signal: controller.signal });
+  assert.equal(second.finishReason, "cancelled");
+  assert.ok(second.count < 400 && second.receipt.signature, "a receipt over what came");
+
+  // Taken up elsewhere from what was saved.
+  const again = await Session.open({ url, rpc, marketplace, jobId, wallet, state: JSON.parse(JSON.stringify(saved.at(-1))), save: async (state) => saved.push(state) });
+  assert.equal(again.tokens, session.tokens);
+  session.disconnect();
+  const third = await again.chat({ prompt: "the end", maxTokens: 30 });
+  assert.equal(third.count, 30);
+  await again.close();
+  assert.equal(again.transcript.sealed, again.tokens);
+  const paid = await again.waitPaid(120_000);
+  assert.equal(paid.tokens, again.tokens);
+  const job = await again.compareWithChain();
+  assert.equal(job.status, Status.COMPLETED);
+  assert.ok(job.voucherTokens <= again.given);
+  console.log(`figure ${again.tokens} tokens received, ${paid.tokens} paid: host ${paid.host}, treasury ${paid.treasury}, refund ${paid.refund}; ${reconnects} cut taken up`);
+});
+
+test("a job of somebody else, or one that does not exist, is refused before the host is asked", async () => {
+  const stranger = fromProvider({ request: () => assert.fail("nothing is signed") }, host);
+  const open = (jobId, who) => Session.open({ url, rpc, marketplace, jobId, wallet: who });
+  await assert.rejects(open(1, stranger), { code: "Terms" });
+  await assert.rejects(open(999_999, wallet), { code: "Terms" });
+  await assert.rejects(fund({ rpc, marketplace, wallet, terms: { host, token, deposit: 1n, modelDigest, maxPrice: 1n } }), { code: "Price" });
+});
