@@ -39,8 +39,12 @@ pub(crate) async fn cancel(config: &Config, args: &CancelArgs, output: Output) -
         TxState::Included { .. } => return Err("it is in a block already: nothing is left to cancel".to_owned()),
         TxState::Final { .. } | TxState::Replaced => return Err("its fate is final already: nothing is left to cancel".to_owned()),
     }
-    let what = match tx.purpose {
+    let what = match &tx.purpose {
         Purpose::Claim(claim) => format!("claim {claim}: its tokens are owed again, and planned anew"),
+        Purpose::Claims(claims) => {
+            let claims: Vec<String> = claims.iter().map(ToString::to_string).collect();
+            format!("claims {}: the tokens of each are owed again, and planned anew", claims.join(", "))
+        }
         Purpose::RequestClose(job) => format!("the request to close job {job}"),
         Purpose::Finalize(job) => format!("the payout of job {job}"),
         Purpose::Fill(job) => format!("a transfer of nothing before a transaction of job {job}"),
@@ -53,7 +57,7 @@ pub(crate) async fn cancel(config: &Config, args: &CancelArgs, output: Output) -
     }
     let attempts: Vec<_> = tx.attempts.iter().map(|attempt| attempt.hash).collect();
     output.show(
-        || json!({ "key": key, "nonce": args.nonce, "job": tx.purpose.job(), "what": what, "attempts": attempts, "recorded": args.yes }),
+        || json!({ "key": key, "nonce": args.nonce, "jobs": tx.purpose.jobs().collect::<Vec<_>>(), "what": what, "attempts": attempts, "recorded": args.yes }),
         || {
             let then = if args.yes {
                 "recorded: the node puts a transfer of nothing in its place when it is started; if an earlier form is mined first, that counts"
