@@ -4,8 +4,7 @@
 use std::fmt;
 
 use milepost_ledger::{
-    AccountId, AccountRecord, Address, ChainId, CheckpointRecord, Claim, ClaimId, ClaimState, Digest, Phase, Purpose, TokenSeq, TurnRecord,
-    Tx, TxId,
+    AccountId, AccountRecord, Address, ChainId, CheckpointRecord, Claim, ClaimId, ClaimState, Digest, Phase, TokenSeq, TurnRecord, Tx, TxId,
 };
 use milepost_statement::{checkpoint_head, genesis_head, salt_commitment, turns_digest};
 use milepost_store::{Order, Range, Table, entries};
@@ -104,9 +103,10 @@ pub(crate) fn check(rows: &Rows) -> Result<CheckReport, Error> {
 /// What a record speaks of and must be there.
 #[derive(Default)]
 struct Links {
-    account: Option<AccountId>,
-    claim: Option<ClaimId>,
-    tx: Option<TxId>,
+    accounts: Vec<AccountId>,
+    claims: Vec<ClaimId>,
+    /// A claim's transaction, which must name it.
+    tx: Option<(ClaimId, TxId)>,
     /// A transaction that is listed as pending, or must be if it is not resolved.
     pending: Option<TxId>,
 }
@@ -124,41 +124,39 @@ fn check_record(table: Table, key: &[u8], value: &[u8]) -> Result<Links, Error> 
         }
         tables::LIVE => {
             codec::decode_bytes(table, key, value)?;
-            links.account = tables::account_of(key);
-            matches(links.account.is_some())?;
+            links.accounts.extend(tables::account_of(key));
+            matches(!links.accounts.is_empty())?;
         }
         tables::TOKENS => {
             codec::decode_tokens(table, key, value)?;
-            links.account = tables::tokens_of(key).map(|(account, _)| account);
-            matches(links.account.is_some())?;
+            links.accounts.extend(tables::tokens_of(key).map(|(account, _)| account));
+            matches(!links.accounts.is_empty())?;
         }
         tables::TURN => {
             let turn: TurnRecord = codec::decode(table, key, value, "turn record")?;
             matches(tables::turn(turn.account, turn.number) == key)?;
-            links.account = Some(turn.account);
+            links.accounts.push(turn.account);
         }
         tables::REQUEST => drop(codec::decode::<u32>(table, key, value, "turn number")?),
         tables::CHECKPOINT => {
             let checkpoint: CheckpointRecord = codec::decode(table, key, value, "checkpoint record")?;
             matches(tables::checkpoint(checkpoint.account, checkpoint.number) == key)?;
-            links.account = Some(checkpoint.account);
+            links.accounts.push(checkpoint.account);
         }
         tables::CLAIM => {
             let claim: Claim = codec::decode(table, key, value, "claim record")?;
             matches(tables::claim(claim.id) == key)?;
-            links.account = Some(AccountId::Job(claim.id.job));
+            links.accounts.push(AccountId::Job(claim.id.job));
             if let ClaimState::Submitted(tx) | ClaimState::Final(tx) = claim.state {
-                links.tx = Some(tx);
+                links.tx = Some((claim.id, tx));
             }
         }
         tables::TX => {
             let tx: Tx = codec::decode(table, key, value, "transaction record")?;
             matches(tables::tx(tx.id) == key)?;
-            links.account = Some(AccountId::Job(tx.purpose.job()));
+            links.accounts.extend(tx.purpose.jobs().map(AccountId::Job));
             links.pending = Some(tx.id);
-            if let Purpose::Claim(claim) = tx.purpose {
-                links.claim = Some(claim);
-            }
+            links.claims.extend_from_slice(tx.purpose.claims());
         }
         tables::PENDING_TX => {
             codec::decode_bytes(table, key, value)?;
@@ -173,24 +171,36 @@ fn check_record(table: Table, key: &[u8], value: &[u8]) -> Result<Links, Error> 
 
 /// Looks for what a record speaks of.
 fn check_links(rows: &Rows, links: &Links, known: &mut Option<AccountId>, report: &mut CheckReport) -> Result<(), Error> {
-    if let Some(account) = links.account
-        && *known != Some(account)
-    {
-        if rows.is_known(account)? {
-            *known = Some(account);
+    for account in &links.accounts {
+        if *known == Some(*account) {
+            continue;
+        }
+        if rows.is_known(*account)? {
+            *known = Some(*account);
         } else {
-            report.add(Problem::Account { account, what: "has rows and no record of its own".to_owned() });
+            report.add(Problem::Account { account: *account, what: "has rows and no record of its own".to_owned() });
         }
     }
-    if let Some(claim) = links.claim
-        && !is_there(&rows.claim(claim))
-    {
-        report.add(Problem::Missing { what: format!("claim {claim}"), named_by: "its transaction" });
+    for claim in &links.claims {
+        if !is_there(&rows.claim(*claim)) {
+            report.add(Problem::Missing { what: format!("claim {claim}"), named_by: "its transaction" });
+        }
     }
-    if let Some(id) = links.tx
-        && !is_there(&rows.tx(id))
-    {
-        report.add(Problem::Missing { what: format!("transaction with nonce {} of {}", id.nonce, id.key), named_by: "its claim" });
+    if let Some((claim, id)) = links.tx {
+        // Which claims a transaction carries never changes.
+        match rows.tx(id) {
+            Ok(None) => {
+                report.add(Problem::Missing { what: format!("transaction with nonce {} of {}", id.nonce, id.key), named_by: "its claim" });
+            }
+            Ok(Some(tx)) if !tx.purpose.claims().contains(&claim) => {
+                report.add(Problem::Missing {
+                    what: format!("claim {claim} in the transaction with nonce {} of {}", id.nonce, id.key),
+                    named_by: "the claim",
+                });
+            }
+            // One that cannot be read is named where its own table is checked.
+            Ok(Some(_)) | Err(_) => {}
+        }
     }
     if let Some(id) = links.pending
         && !agrees(|| Ok((rows.tx(id)?.is_some_and(|tx| tx.is_unresolved()), rows.is_pending(id)?)))

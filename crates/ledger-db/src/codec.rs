@@ -48,3 +48,37 @@ pub(crate) fn decode_bytes(table: Table, key: &[u8], value: &[u8]) -> Result<Vec
 fn wrong(table: Table, key: &[u8], expected: &'static str, version: u8) -> Error {
     Error::Corrupt { table, key: key.to_vec(), reason: Corruption::Content { expected, version } }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use milepost_ledger::{Address, ClaimId, JobId, Purpose, TokenSeq};
+    use serde::Deserialize;
+
+    const TABLE: Table = Table::new("tx");
+
+    /// What a transaction could be for before several claims could share one.
+    #[derive(Debug, PartialEq, Deserialize)]
+    enum Before {
+        Claim(ClaimId),
+        RequestClose(JobId),
+        Finalize(JobId),
+        Fill(JobId),
+    }
+
+    fn framed(purpose: &Purpose) -> Vec<u8> {
+        frame::seal(TABLE, &Address::ZERO.0, VERSION, &encode(purpose))
+    }
+
+    #[test]
+    fn an_older_program_reads_what_it_knows_and_refuses_a_batch() {
+        let claim = ClaimId { job: JobId(3), first: TokenSeq(100), plan: 1 };
+        let read = |purpose: Purpose| decode::<Before>(TABLE, &Address::ZERO.0, &framed(&purpose), "purpose");
+        assert_eq!(read(Purpose::Claim(claim)).unwrap(), Before::Claim(claim));
+        assert_eq!(read(Purpose::RequestClose(JobId(4))).unwrap(), Before::RequestClose(JobId(4)));
+        assert_eq!(read(Purpose::Finalize(JobId(5))).unwrap(), Before::Finalize(JobId(5)));
+        assert_eq!(read(Purpose::Fill(JobId(6))).unwrap(), Before::Fill(JobId(6)));
+        let batch = Purpose::Claims(vec![claim, ClaimId { job: JobId(4), ..claim }]);
+        assert!(matches!(read(batch), Err(Error::Corrupt { reason: Corruption::Content { .. }, .. })), "misread");
+    }
+}

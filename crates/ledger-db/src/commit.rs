@@ -226,12 +226,17 @@ impl Committer {
 impl Round {
     fn touch(&mut self, effect: &Effect) {
         let id = match effect {
+            Effect::PutTx(tx) => {
+                for job in tx.purpose.jobs() {
+                    self.touched.entry(AccountId::Job(job)).or_default();
+                }
+                return;
+            }
             Effect::PutAccount(record) => record.id,
             Effect::PutTokens { account, .. } | Effect::EndTurn { account, .. } => *account,
             Effect::PutTurn(turn) => turn.account,
             Effect::PutCheckpoint(checkpoint) => checkpoint.account,
             Effect::PutClaim(claim) => AccountId::Job(claim.id.job),
-            Effect::PutTx(tx) => AccountId::Job(tx.purpose.job()),
         };
         let sealed = self.touched.entry(id).or_default();
         if let Effect::PutCheckpoint(checkpoint) = effect {

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use milepost_ledger::{AccountId, Effect, Phase, TurnRecord, TurnState};
+use milepost_ledger::{AccountId, Effect, Phase, Purpose, TurnRecord, TurnState};
 use milepost_store::{Batch, Range, Table};
 use serde::Serialize;
 
 use crate::answer::{Blob, Forget};
 use crate::codec::{self, VERSION};
-use crate::tables;
+use crate::{schema, tables};
 
 /// Turns effects into records.
 ///
@@ -61,6 +61,10 @@ impl Writer {
             Effect::PutTx(tx) => {
                 let key = tables::tx(tx.id);
                 put(batch, tables::TX, key.clone(), tx);
+                if matches!(tx.purpose, Purpose::Claims(_)) {
+                    // An older program would not know what to make of it: it is told so, in the same batch.
+                    schema::raise_for_batches(batch);
+                }
                 if tx.is_unresolved() {
                     batch.put_sealed(tables::PENDING_TX, key, VERSION, &[]);
                 } else {

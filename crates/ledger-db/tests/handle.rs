@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use common::{FREE, KEY, MODEL, Model, OPTIONS, OTHER_KEY, end_turn, ids, job, life, metered, open, runtime, signed, start, tx};
 use milepost_ledger::{
-    self as ledger, ClaimId, EndReason, Event, JobId, Phase, Purpose, SessionEnd, TokenCount, TokenSeq, TurnState, TxId,
+    self as ledger, ClaimId, EndReason, Event, JobId, Outcome, Phase, Purpose, Refused, RevertClass, SessionEnd, TokenCount, TokenSeq,
+    TurnState, TxId,
 };
 use milepost_ledger_db::{Append, Blob, Error, Forget, LedgerDb, LedgerStore, MAX_TOKENS_READ, Problem};
 use milepost_store::{Batch, Corruption, Durability, Error as StoreError, Memory, Order, Range, Storage, Table, entries};
@@ -198,6 +199,41 @@ fn a_transaction_alone_announces_its_job() {
         let mut changes = db.subscribe();
         db.apply(vec![Event::TxSent { id: tx(0) }]).await.unwrap();
         assert_eq!(changes.recv().await.unwrap().account, job(1));
+    });
+}
+
+#[test]
+fn a_transaction_with_claims_of_several_jobs_survives_power_loss_and_is_announced_to_each() {
+    runtime().block_on(async {
+        let store = memory();
+        let db = LedgerDb::open(Arc::new(store.clone()), OPTIONS).unwrap();
+        let claims = [1, 2, 3].map(|n| ClaimId { job: JobId(n), first: TokenSeq(0), plan: 0 });
+        for claim in claims {
+            let account = job(claim.job.0);
+            db.apply(vec![open(account, Some(1_000)), start(account, "r"), metered(account, 0, 150)]).await.unwrap();
+            let receipt = b"receipt".to_vec();
+            let plan = Event::PlanClaim { job: claim.job, until: TokenSeq(100), at: common::NOW };
+            let proved = Event::Proved { claim, proof: common::proof(&receipt) };
+            db.apply_with(vec![plan, proved], vec![Blob::Receipt { claim, bytes: receipt }]).await.unwrap();
+        }
+        db.apply(vec![signed(tx(0), Purpose::Claims(claims.to_vec()))]).await.unwrap();
+        let mut changes = db.subscribe();
+        db.apply(vec![Event::TxSent { id: tx(0) }]).await.unwrap();
+        for claim in claims {
+            assert_eq!(changes.recv().await.unwrap().account, job(claim.job.0));
+        }
+        let refused = Refused { claim: claims[1], reason: "WrongStatus".to_owned(), class: RevertClass::Replan };
+        let Event::TxIncluded { id, hash, block, .. } = common::included(tx(0)) else { unreachable!("an inclusion") };
+        let outcome = Outcome::Partly { refused: vec![refused], gas: 90_000 };
+        db.apply(vec![Event::TxIncluded { id, hash, block, outcome: outcome.clone() }]).await.unwrap();
+
+        let db = LedgerDb::open(Arc::new(store.crash().reopen()), OPTIONS).unwrap();
+        assert_eq!(db.tx(tx(0)).unwrap().and_then(|tx| tx.outcome().cloned()), Some(outcome));
+        db.apply(vec![Event::TxFinal { id: tx(0) }]).await.unwrap();
+        let finals = claims.map(|claim| db.account(job(claim.job.0)).unwrap().unwrap().positions.finalized.0);
+        assert_eq!(finals, [100, 0, 100]);
+        let report = db.check().unwrap();
+        assert!(report.is_clean(), "{:?}", report.problems);
     });
 }
 

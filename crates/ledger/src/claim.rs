@@ -44,7 +44,7 @@ pub enum ClaimState {
     Proving,
     /// A verified proof is stored.
     Proven,
-    /// A transaction carries it (signed, broadcast or included: see the transaction).
+    /// A transaction carries it, alone or with others (signed, broadcast or included: see the transaction).
     Submitted(TxId),
     /// Final on the chain.
     Final(TxId),

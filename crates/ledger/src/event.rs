@@ -170,7 +170,8 @@ pub enum Event {
         /// Why.
         reason: String,
     },
-    /// A transaction, or a further attempt of one, was signed. It is sent only after this is durable.
+    /// A transaction, or a further attempt of one, was signed. It is sent only after this is durable. One that carries several claims
+    /// applies to all of them or, if one of their accounts may not sign, to none.
     TxSigned {
         /// Key and nonce.
         id: TxId,

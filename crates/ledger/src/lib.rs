@@ -24,6 +24,13 @@
 //! over both is planned, proven, signed (U = 200), included (L = 200) and final (F = 200). The session ends: the rest is
 //! sealed (200..250), claimed while the job is closing, and paid with the rest (Z = 250, W = 0).
 //!
+//! # Several claims, one transaction
+//!
+//! A transaction may carry claims of several jobs ([`Purpose::Claims`]). They share its nonce and its place on the chain: signed, included,
+//! reorganised away, final and replaced move all of them in one event, which applies to all or to none. They do not share a fate: the
+//! contract accepts or refuses each for itself ([`Outcome::Partly`]), and a job that was paid, halted or forgotten meanwhile is passed
+//! over, so that the others go on.
+//!
 //! # Guarantees
 //!
 //! An event either applies whole or changes nothing. Effects are returned in the order in which they must become durable,
@@ -58,7 +65,7 @@ pub use positions::{Broken, Positions};
 pub use restore::Restored;
 pub use savepoint::Savepoint;
 pub use terms::{Deployed, Payout, Terms, VoucherTerms};
-pub use tx::{Attempt, Outcome, Purpose, RevertClass, Tx, TxId, TxState};
+pub use tx::{Attempt, Outcome, Purpose, Refused, RevertClass, Tx, TxId, TxState};
 pub use units::{BlockRef, TokenAmount, UnixSeconds};
 
 pub use milepost_statement::{

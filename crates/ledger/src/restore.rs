@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use milepost_statement::TokenId;
 
 use crate::effect::AccountRecord;
-use crate::{Account, CheckpointMeta, Claim, ClaimState, Error, OpenRun, Purpose, Tx, TxId};
+use crate::{Account, CheckpointMeta, Claim, ClaimState, Error, OpenRun, Tx, TxId};
 
 /// An account as read back: its record, and the rows of other tables that belong to what is still open.
 #[derive(Clone, Debug)]
@@ -79,10 +79,10 @@ impl Account {
     pub(crate) fn check_claim(&self, txs: &BTreeMap<TxId, Tx>) -> Result<(), Error> {
         let Some(claim) = &self.claim else { return Ok(()) };
         match claim.state {
-            ClaimState::Submitted(id) if txs.get(&id).is_none_or(|tx| tx.purpose != Purpose::Claim(claim.id)) => Err(Error::WrongState {
+            ClaimState::Submitted(id) if txs.get(&id).is_none_or(|tx| !tx.purpose.claims().contains(&claim.id)) => Err(Error::WrongState {
                 what: format!("claim {}", claim.id),
                 event: "restored",
-                state: format!("carried by nonce {} of {}, which has no record or another purpose", id.nonce, id.key),
+                state: format!("carried by nonce {} of {}, which has no record or does not name it", id.nonce, id.key),
             }),
             _ => Ok(()),
         }

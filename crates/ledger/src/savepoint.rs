@@ -20,7 +20,7 @@ pub struct Savepoint {
 impl Ledger {
     /// Remembers what `events` may change: the accounts, transactions and keys they name, and no others.
     pub fn savepoint(&self, events: &[Event]) -> Savepoint {
-        let accounts: BTreeSet<AccountId> = events.iter().filter_map(|event| self.account_of(event)).collect();
+        let accounts: BTreeSet<AccountId> = events.iter().flat_map(|event| self.accounts_of(event)).collect();
         let txs: BTreeSet<TxId> = events.iter().filter_map(tx_of).collect();
         let keys: BTreeSet<Address> = txs.iter().map(|id| id.key).collect();
         Savepoint {
@@ -56,9 +56,9 @@ impl Ledger {
         }
     }
 
-    /// The account an event may change. That of a transaction signed earlier in the same list is found by its signing.
-    fn account_of(&self, event: &Event) -> Option<AccountId> {
-        match event {
+    /// The accounts an event may change. Those of a transaction signed earlier in the same list are found by its signing.
+    fn accounts_of(&self, event: &Event) -> Vec<AccountId> {
+        let one = match event {
             Event::Open(open) => Some(open.id),
             Event::StartTurn(start) => Some(start.account),
             Event::Metered { account, .. }
@@ -70,13 +70,16 @@ impl Ledger {
             | Event::Retire { account } => Some(*account),
             Event::PlanClaim { job, .. } | Event::ClosingSeen { job, .. } | Event::Paid { job, .. } => Some(AccountId::Job(*job)),
             Event::Proving { claim } | Event::Proved { claim, .. } | Event::AbandonClaim { claim, .. } => Some(AccountId::Job(claim.job)),
-            Event::TxSigned { purpose, .. } => Some(AccountId::Job(purpose.job())),
+            Event::TxSigned { purpose, .. } => return purpose.jobs().map(AccountId::Job).collect(),
             Event::TxSent { id }
             | Event::TxIncluded { id, .. }
             | Event::TxReorged { id }
             | Event::TxFinal { id }
-            | Event::TxReplaced { id } => self.txs.get(id).map(|tx| AccountId::Job(tx.purpose.job())),
-        }
+            | Event::TxReplaced { id } => {
+                return self.txs.get(id).map(|tx| tx.purpose.jobs().map(AccountId::Job).collect()).unwrap_or_default();
+            }
+        };
+        one.into_iter().collect()
     }
 }
 

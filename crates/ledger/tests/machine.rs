@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use common::tables::Tables;
-use common::{KEY, attempt, block, cases, done, ids, proof, reverted, start_turn, terms};
+use common::{KEY, attempt, block, cases, done, ids, partly, proof, reverted, start_turn, terms};
 use milepost_ledger::{
     Account, AccountId, Address, ChainId, ClaimId, ClaimState, Digest, Effect, EndReason, Error, Event, JobId, Ledger, OpenAccount,
     Outcome, Phase, Positions, Purpose, RevertClass, Salt, SessionEnd, Terms, TokenCount, TokenSeq, TxId, TxState, UnixSeconds,
@@ -80,12 +80,21 @@ impl World {
         match self.live.apply(event.clone()) {
             Err(_) => assert!(self.live == before, "refused, and yet something changed: {name}"),
             Ok(effects) => {
+                if let Event::TxReorged { id } = event
+                    && before.tx(*id).is_some_and(|tx| tx.purpose.claims().len() > 1)
+                {
+                    *self.seen.entry("batch reorganised away").or_default() += 1;
+                }
                 if let Event::Retire { account } = event {
                     self.retired.insert(*account);
                 }
                 self.tables.write(&effects);
                 for account in self.live.accounts() {
                     check(account, before.account(account.id()), &name);
+                    if let Some((claim, ClaimState::Submitted(tx))) = account.id().job().and_then(|job| self.claim_of(job)) {
+                        let named = self.live.tx(tx).is_some_and(|tx| tx.purpose.claims().contains(&claim));
+                        assert!(named, "{name}: claim {claim} is carried by a transaction that does not name it");
+                    }
                 }
                 let rebuilt = self.tables.restore_without(true, &self.retired).expect("the rows fit together");
                 same(&self.live, &rebuilt, &self.tables, &name);
@@ -118,13 +127,19 @@ impl World {
         self.live.job(job)?.claim.as_ref().map(|claim| (claim.id, claim.state.clone()))
     }
 
+    /// Every claim that waits to be signed.
+    fn proven(&self) -> Vec<ClaimId> {
+        let claims = (0..4).filter_map(|job| self.claim_of(JobId(job)));
+        claims.filter(|(_, state)| *state == ClaimState::Proven).map(|(claim, _)| claim).collect()
+    }
+
     fn natural(&self, op: Op) -> Option<Event> {
         let id = account_of(op.a % 4);
         let Some(account) = self.live.account(id) else {
             return if self.tables.accounts.contains_key(&id) { Some(Event::Retire { account: id }) } else { Some(open_event(id, op)) };
         };
         let Some(job) = id.job() else { return Some(Self::meter(account, op)) };
-        if let Some(tx) = self.live.txs().find(|tx| tx.purpose.job() == job)
+        if let Some(tx) = self.live.txs().find(|tx| tx.purpose.concerns(job))
             && !op.b.is_multiple_of(4)
         {
             return Some(match (&tx.state, op.b % 8) {
@@ -132,11 +147,15 @@ impl World {
                 (TxState::Included { .. }, 1..6) => Event::TxFinal { id: tx.id },
                 (TxState::Included { .. }, _) => Event::TxReorged { id: tx.id },
                 (_, 1) => Event::TxReplaced { id: tx.id },
+                (_, 3) => {
+                    let number = tx.attempts.len() as u8;
+                    Event::TxSigned { id: tx.id, purpose: tx.purpose.clone(), attempt: attempt(tx.id, number) }
+                }
                 (_, b) => Event::TxIncluded {
                     id: tx.id,
                     hash: tx.attempts[0].hash,
                     block: block(u64::from(op.b)),
-                    outcome: outcome(u16::from(b == 2) * op.b),
+                    outcome: outcome(&tx.purpose, u16::from(b % 3 == 2) * op.b),
                 },
             });
         }
@@ -144,7 +163,12 @@ impl World {
         match (self.claim_of(job), &account.record.phase) {
             (Some((claim, ClaimState::Planned)), _) => Some(Event::Proving { claim }),
             (Some((claim, ClaimState::Proving)), _) => Some(Event::Proved { claim, proof: proof() }),
-            (Some((claim, ClaimState::Proven)), _) => next(Purpose::Claim(claim)),
+            (Some((claim, ClaimState::Proven)), _) => match self.proven() {
+                // Now and then it waits for another one.
+                alone if alone.len() < 2 && op.b % 4 < 3 => Some(Self::meter(account, op)),
+                several if several.len() > 1 && op.b % 8 < 7 => next(Purpose::Claims(several)),
+                _ => next(Purpose::Claim(claim)),
+            },
             (None, Phase::Open) if op.b % 50 == 1 => Some(Event::EndSession { account: id, reason: SessionEnd::Idle, at: UnixSeconds(5) }),
             (None, _) if !account.pending.is_empty() && !op.b.is_multiple_of(3) => {
                 let until = account.pending[usize::from(op.b) % account.pending.len()].end();
@@ -188,7 +212,7 @@ impl World {
             let id = TxId { key: KEYS[usize::from(op.a) % KEYS.len()], nonce };
             Event::TxSigned { id, purpose, attempt: attempt(id, (op.b % 20) as u8) }
         };
-        Some(match (op.kind / 4) % 26 {
+        Some(match (op.kind / 4) % 28 {
             0 if self.live.account(id).is_none() && self.tables.accounts.contains_key(&id) => return None,
             0 => open_event(id, op),
             1 => start_turn(id, &format!("r{}", op.b % 30)),
@@ -206,11 +230,14 @@ impl World {
             13 => signed(Purpose::Finalize(job)),
             14 => Event::TxSigned {
                 id: tx,
-                purpose: self.live.tx(tx).map_or(Purpose::Finalize(job), |tx| tx.purpose),
+                purpose: self.live.tx(tx).map_or(Purpose::Finalize(job), |tx| tx.purpose.clone()),
                 attempt: attempt(tx, (op.a % 40) as u8),
             },
             15 => Event::TxSent { id: tx },
-            16 => Event::TxIncluded { id: tx, hash: attempt(tx, (op.a % 3) as u8).hash, block: block(at.0), outcome: outcome(op.a) },
+            16 => {
+                let purpose = self.live.tx(tx).map_or(Purpose::Claim(claim), |tx| tx.purpose.clone());
+                Event::TxIncluded { id: tx, hash: attempt(tx, (op.a % 3) as u8).hash, block: block(at.0), outcome: outcome(&purpose, op.a) }
+            }
             17 => Event::TxReorged { id: tx },
             18 => Event::TxFinal { id: tx },
             19 => Event::TxReplaced { id: tx },
@@ -222,6 +249,17 @@ impl World {
             22 if op.a.is_multiple_of(6) => Event::Halt { account: id, reason: "looks wrong".to_owned() },
             22 | 23 => Event::Resume { account: id },
             24 => Event::Retire { account: id },
+            // Claims that wait and claims that do not, whole and in part, now and then one twice.
+            25 | 26 => {
+                let mut claims: Vec<_> = (0..4).filter_map(|job| self.claim_of(JobId(job)).map(|(claim, _)| claim)).collect();
+                let turn = usize::from(op.b) % claims.len().max(1);
+                claims.rotate_left(turn);
+                claims.truncate(usize::from(op.a) % 5);
+                claims.extend((op.a.is_multiple_of(7)).then_some(claim));
+                let next = self.next_tx(op.b);
+                let id = if op.a.is_multiple_of(3) { tx } else { next };
+                Event::TxSigned { id, purpose: Purpose::Claims(claims), attempt: attempt(id, (op.b % 3) as u8) }
+            }
             _ => return None,
         })
     }
@@ -236,6 +274,15 @@ impl World {
                     ClaimState::Reverted { .. } => "claim reverted",
                     ClaimState::Replaced => "claim replaced",
                     ClaimState::Abandoned { .. } => "claim abandoned",
+                    _ => continue,
+                },
+                Effect::PutTx(tx) if matches!(tx.purpose, Purpose::Claims(_)) => match (&tx.state, tx.outcome()) {
+                    (TxState::Signed, _) if tx.attempts.len() > 1 => "batch raised",
+                    (TxState::Signed, _) => "batch signed",
+                    (TxState::Final { .. }, Some(Outcome::Partly { .. })) => "batch final in part",
+                    (TxState::Final { .. }, Some(Outcome::Reverted { .. })) => "batch reverted",
+                    (TxState::Final { .. }, _) => "batch final",
+                    (TxState::Replaced, _) => "batch replaced",
                     _ => continue,
                 },
                 Effect::PutTx(tx) if tx.attempts.len() > 1 => "fee bump",
@@ -254,7 +301,15 @@ fn open_event(id: AccountId, op: Op) -> Event {
     Event::Open(Box::new(OpenAccount { id, terms, salt, model, threshold, at: UnixSeconds(u64::from(op.b)) }))
 }
 
-fn outcome(a: u16) -> Outcome {
+/// Mostly what it was for; of several claims now and then some refused, or one that it never submitted.
+fn outcome(purpose: &Purpose, a: u16) -> Outcome {
+    let claims = purpose.claims();
+    if !(a / 8).is_multiple_of(4) && (matches!(purpose, Purpose::Claims(_)) || a.is_multiple_of(11)) {
+        let class = [RevertClass::Replan, RevertClass::Pace(UnixSeconds(u64::from(a))), RevertClass::Stop][usize::from(a / 4) % 3];
+        let chosen = claims.iter().enumerate().filter(|(place, _)| a >> (place + 3) & 1 == 1).map(|(_, claim)| *claim);
+        let strange = (a.is_multiple_of(13)).then_some(ClaimId { job: JobId(9), first: TokenSeq(0), plan: 0 });
+        return partly(&chosen.chain(strange).collect::<Vec<_>>(), class);
+    }
     match a % 5 {
         1 => reverted(RevertClass::Replan),
         2 => reverted(RevertClass::Pace(UnixSeconds(u64::from(a)))),
@@ -353,7 +408,18 @@ fn the_line_holds_over_random_events_and_crashes() {
         panic!("{error}");
     }
     println!("reached: {:?}", seen.borrow());
-    for name in ["checkpoint", "claim final", "claim reverted", "claim replaced", "claim abandoned", "fee bump", "paid", "crash"] {
+    for name in ["checkpoint", "claim final", "claim reverted", "claim replaced", "claim abandoned", "fee bump", "paid", "crash"]
+        .into_iter()
+        .chain([
+            "batch signed",
+            "batch raised",
+            "batch final",
+            "batch final in part",
+            "batch reverted",
+            "batch replaced",
+            "batch reorganised away",
+        ])
+    {
         assert!(seen.borrow().contains_key(name), "no case reached: {name}");
     }
 }

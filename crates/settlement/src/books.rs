@@ -86,7 +86,7 @@ impl Books {
                 step: milepost_ledger::plan(account, &seen.view_of(account), &config),
                 record: account.record.clone(),
                 claim: account.claim.clone(),
-                watched: ledger.txs().any(|tx| tx.purpose.job() == job),
+                watched: ledger.txs().any(|tx| tx.purpose.concerns(job)),
             })
         };
         self.db.query(plan).await.map_err(error)

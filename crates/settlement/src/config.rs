@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 
+/// Most claims of one transaction.
+const MOST_CLAIMS: u64 = milepost_ledger::Purpose::MAX_CLAIMS as u64;
+
 /// When a block counts as final.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -172,6 +175,12 @@ pub struct SettlementConfig {
     /// Unclaimed value (smallest unit) at which a claim is made however few tokens there are.
     #[serde(default)]
     pub claim_at_value: Option<TokenAmount>,
+    /// Most claims of one transaction, where the marketplace takes several: 1 to 100; 1 sends each alone.
+    #[serde(default = "defaults::max_batch")]
+    pub max_batch: u64,
+    /// Seconds for which a proven claim without a near deadline waits for others to share its transaction. 0: it goes with what is there.
+    #[serde(default)]
+    pub batch_wait_seconds: u64,
     /// Most gwei per gas ever offered.
     #[serde(default = "defaults::max_fee_gwei")]
     pub max_fee_gwei: u64,
@@ -273,6 +282,11 @@ mod defaults {
     pub(super) fn claim_seconds() -> u64 {
         300
     }
+    /// Each claim of a transaction costs some 24,000 gas, the transaction itself 28,000: with 25 of them that is 5 % more for each. More
+    /// would save less than that, and let more claims wait for one nonce.
+    pub(super) fn max_batch() -> u64 {
+        25
+    }
     pub(super) fn max_fee_gwei() -> u64 {
         100
     }
@@ -312,6 +326,8 @@ impl SettlementConfig {
             max_claim_tokens: defaults::max_claim_tokens(),
             claim_seconds: defaults::claim_seconds(),
             claim_at_value: None,
+            max_batch: defaults::max_batch(),
+            batch_wait_seconds: 0,
             max_fee_gwei: defaults::max_fee_gwei(),
             shared_key: false,
             key_lock_folder: None,
@@ -342,6 +358,7 @@ impl SettlementConfig {
             ("rpc_timeout_ms", self.rpc_timeout_ms),
             ("resend_seconds", self.resend_seconds),
             ("claim_tokens", self.claim_tokens),
+            ("max_batch", self.max_batch),
             ("max_fee_gwei", self.max_fee_gwei),
             ("bump_seconds", self.bump_seconds),
             ("stuck_seconds", self.stuck_seconds),
@@ -363,6 +380,16 @@ impl SettlementConfig {
             }
             _ => {}
         }
+        if self.max_batch > MOST_CLAIMS {
+            return wrong(format!("max_batch is {}, more than the {MOST_CLAIMS} that a transaction can carry", self.max_batch));
+        }
+        if self.batch_wait_seconds.saturating_mul(2) > self.claim_seconds {
+            // What is planned in time for a deadline must not be late by waiting.
+            return wrong(format!(
+                "batch_wait_seconds ({}) must be at most half of claim_seconds ({})",
+                self.batch_wait_seconds, self.claim_seconds
+            ));
+        }
         if self.max_claim_tokens < self.claim_tokens {
             return wrong(format!("max_claim_tokens ({}) must be at least claim_tokens ({})", self.max_claim_tokens, self.claim_tokens));
         }
@@ -382,6 +409,10 @@ impl SettlementConfig {
             claim_seconds: self.claim_seconds,
             claim_at_value: self.claim_at_value,
         }
+    }
+
+    pub(crate) fn batch_wait(&self) -> Duration {
+        Duration::from_secs(self.batch_wait_seconds)
     }
 
     pub(crate) fn poll(&self) -> Duration {

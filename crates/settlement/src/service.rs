@@ -167,7 +167,7 @@ impl Handle {
     }
 
     /// Puts a transfer of nothing in the place of a transaction that waits, at the same nonce: the explicit cancel. Whichever of them
-    /// is mined counts; a claim that is cancelled so has its tokens owed again, and is planned anew. Does nothing for a transaction
+    /// is mined counts; claims that are cancelled so have their tokens owed again, and are planned anew. Does nothing for a transaction
     /// that is in a block or resolved.
     pub fn cancel(&self, transaction: TxId) {
         self.wishes.cancel(transaction);

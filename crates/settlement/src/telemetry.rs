@@ -8,14 +8,15 @@
 //! | `milepost_tx_stuck`, `milepost_tx_stuck_seconds` | 1 while a transaction holds up the key, and for how long it has |
 //! | `milepost_tx_offered_wei` | `maxFeePerGas` of the form signed last |
 //! | `milepost_tx_signed_total{purpose}`, `milepost_tx_bumped_total{purpose}` | first forms, and further ones with higher fees |
-//! | `milepost_tx_included_total{outcome}` | inclusions: `done` or `reverted`; one that is reorganised away and included again counts twice |
+//! | `milepost_tx_included_total{outcome}` | inclusions: `done`, `partly` (some of its claims refused) or `reverted`; one that is reorganised away and included again counts twice |
 //! | `milepost_tx_reorged_total`, `milepost_tx_replaced_total` | inclusions taken back; nonces used up by something else |
 //! | `milepost_tx_inclusion_seconds`, `milepost_tx_finality_seconds` | from the first signature to the block, and to finality |
 //! | `milepost_tx_gas_total` | gas of transactions that are final |
+//! | `milepost_tx_claims` | claims of a transaction when it is first signed, where it carries any |
 //! | `milepost_gas_wei`, `milepost_key_ahead` | what the key holds for gas; 1 while nothing is signed because the chain is ahead |
 //! | `milepost_jobs_open`, `milepost_jobs_halted`, `milepost_claims_proving` | jobs not paid yet, of those stopped ones, proofs under way |
 
-use milepost_ledger::{Event, Outcome, Purpose, Tx, TxId, TxState};
+use milepost_ledger::{Event, Outcome, Purpose, Tx, TxId};
 use milepost_ledger_db::LedgerDb;
 
 use crate::{Clock, Status};
@@ -24,7 +25,7 @@ use crate::{Clock, Status};
 pub(crate) struct Counts(Vec<Count>);
 
 enum Count {
-    Signed { purpose: &'static str, raised: bool, max_fee: u128 },
+    Signed { purpose: &'static str, raised: bool, max_fee: u128, claims: usize },
     Included { outcome: &'static str, seconds: u64 },
     Reorged,
     Replaced,
@@ -37,21 +38,25 @@ impl Counts {
         let mut counts = Vec::new();
         for event in events {
             counts.extend(match event {
-                Event::TxSigned { id, purpose, attempt } => {
-                    Some(Count::Signed { purpose: name(*purpose), raised: find(db, *id).await.is_some(), max_fee: attempt.max_fee })
-                }
+                Event::TxSigned { id, purpose, attempt } => Some(Count::Signed {
+                    purpose: name(purpose),
+                    raised: find(db, *id).await.is_some(),
+                    max_fee: attempt.max_fee,
+                    claims: purpose.claims().len(),
+                }),
                 Event::TxIncluded { id, outcome, .. } => {
-                    let outcome = if matches!(outcome, Outcome::Done { .. }) { "done" } else { "reverted" };
+                    let outcome = match outcome {
+                        Outcome::Done { .. } => "done",
+                        Outcome::Partly { .. } => "partly",
+                        Outcome::Reverted { .. } => "reverted",
+                    };
                     find(db, *id).await.map(|tx| Count::Included { outcome, seconds: since_signed(&tx) })
                 }
                 Event::TxReorged { .. } => Some(Count::Reorged),
                 Event::TxReplaced { .. } => Some(Count::Replaced),
-                Event::TxFinal { id } => find(db, *id).await.and_then(|tx| match &tx.state {
-                    TxState::Included { outcome: Outcome::Done { gas } | Outcome::Reverted { gas, .. }, .. } => {
-                        Some(Count::Final { gas: *gas, seconds: since_signed(&tx) })
-                    }
-                    _ => None,
-                }),
+                Event::TxFinal { id } => find(db, *id)
+                    .await
+                    .and_then(|tx| tx.outcome().map(|outcome| Count::Final { gas: outcome.gas(), seconds: since_signed(&tx) })),
                 _ => None,
             });
         }
@@ -62,7 +67,10 @@ impl Counts {
     pub(crate) fn count(self) {
         for count in self.0 {
             match count {
-                Count::Signed { purpose, raised, max_fee } => {
+                Count::Signed { purpose, raised, max_fee, claims } => {
+                    if !raised && claims > 0 {
+                        histogram("milepost_tx_claims", claims as u64);
+                    }
                     gauge("milepost_tx_offered_wei", max_fee);
                     let name = if raised { "milepost_tx_bumped_total" } else { "milepost_tx_signed_total" };
                     metrics::counter!(name, "purpose" => purpose).increment(1);
@@ -101,9 +109,10 @@ pub(crate) fn next_nonce(nonce: u64) {
     gauge("milepost_tx_next_nonce", nonce.into());
 }
 
-fn name(purpose: Purpose) -> &'static str {
+fn name(purpose: &Purpose) -> &'static str {
     match purpose {
         Purpose::Claim(_) => "claim",
+        Purpose::Claims(_) => "claims",
         Purpose::RequestClose(_) => "request_close",
         Purpose::Finalize(_) => "finalize",
         Purpose::Fill(_) => "fill",

@@ -1,6 +1,8 @@
 //! The questions an operator asks when money does not move, each answered from the records and the chain.
 
-use milepost_ledger::{AccountId, AccountRecord, ChainStatus, Claim, ClaimState, JobId, Outcome, Phase, Purpose, TokenCount, Tx, TxState};
+use milepost_ledger::{
+    AccountId, AccountRecord, ChainStatus, Claim, ClaimId, ClaimState, JobId, Outcome, Phase, Purpose, TokenCount, Tx, TxState,
+};
 use milepost_ledger_db::LedgerDb;
 use serde::Serialize;
 
@@ -55,12 +57,12 @@ pub async fn why(db: &LedgerDb, chain: Option<&Chain>, job: JobId) -> Result<Vec
             good_claim(&claim.state),
         );
     }
-    let txs: Vec<_> = db.txs().map_err(error)?.into_iter().filter(|tx| tx.purpose.job() == job).collect();
+    let txs: Vec<_> = db.txs().map_err(error)?.into_iter().filter(|tx| tx.purpose.concerns(job)).collect();
     if txs.is_empty() {
         say("Which transaction carries it?", "none was signed".to_owned(), None);
     }
     for tx in txs.iter().rev().take(SHOWN).rev() {
-        let (text, good) = transaction(tx);
+        let (text, good) = transaction(tx, job);
         say("Which transaction carries it?", text, good);
         if let (TxState::Included { block, .. }, Some(chain)) = (&tx.state, chain) {
             let waits = chain.waits_for(block.number).await.unwrap_or_else(|error| error.to_string());
@@ -124,9 +126,14 @@ fn good_claim(state: &ClaimState) -> Option<bool> {
     }
 }
 
-fn transaction(tx: &Tx) -> (String, Option<bool>) {
-    let what = match tx.purpose {
+fn transaction(tx: &Tx, job: JobId) -> (String, Option<bool>) {
+    let claim = tx.purpose.claim_of(job);
+    let what = match &tx.purpose {
         Purpose::Claim(claim) => format!("claim {claim}"),
+        Purpose::Claims(claims) => {
+            let own = claim.map_or_else(|| "no claim".to_owned(), |claim| format!("claim {claim}"));
+            format!("{own}, with {} of other jobs", claims.len().saturating_sub(1))
+        }
         Purpose::RequestClose(_) => "requestClose".to_owned(),
         Purpose::Finalize(_) => "finalize".to_owned(),
         Purpose::Fill(_) => "a filled gap".to_owned(),
@@ -135,17 +142,25 @@ fn transaction(tx: &Tx) -> (String, Option<bool>) {
     let (fate, good) = match &tx.state {
         TxState::Signed => ("signed and stored; not known to have been taken by the endpoint".to_owned(), None),
         TxState::Sent => ("sent; the chain has not shown it yet, so its outcome is unknown".to_owned(), None),
-        TxState::Included { block, outcome, .. } => (format!("in block {}, not final yet: {}", block.number, done(outcome)), None),
+        TxState::Included { block, outcome, .. } => (format!("in block {}, not final yet: {}", block.number, done(outcome, claim)), None),
         TxState::Final { block, outcome, .. } => {
-            (format!("final in block {}: {}", block.number, done(outcome)), Some(matches!(outcome, Outcome::Done { .. })))
+            let good = match claim {
+                Some(claim) => outcome.refusal_of(claim).is_none(),
+                None => matches!(outcome, Outcome::Done { .. }),
+            };
+            (format!("final in block {}: {}", block.number, done(outcome, claim)), Some(good))
         }
         TxState::Replaced => ("its nonce was used by a transaction that is not ours".to_owned(), Some(false)),
     };
     (format!("{what}: nonce {} of {}, {last}: {fate}", tx.id.nonce, tx.id.key), good)
 }
 
-fn done(outcome: &Outcome) -> String {
+fn done(outcome: &Outcome, claim: Option<ClaimId>) -> String {
     match outcome {
+        Outcome::Partly { gas, .. } => match claim.and_then(|claim| outcome.refusal_of(claim)) {
+            Some((reason, _)) => format!("this claim was refused, others landed, with {gas} gas: {reason}"),
+            None => format!("this claim landed, others were refused, with {gas} gas"),
+        },
         Outcome::Done { gas } => format!("done with {gas} gas"),
         Outcome::Reverted { reason, gas, .. } => format!("reverted with {gas} gas: {reason}"),
     }

@@ -8,7 +8,7 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::{Done, World};
-use milepost_ledger::{JobId, Phase};
+use milepost_ledger::{JobId, Phase, Purpose};
 use milepost_settlement::{Chain, Handle, Verdict, reconcile};
 use milepost_test_support::recount::Question;
 use milepost_test_support::{FaultProxy, Return, SessionOptions, Weather};
@@ -17,6 +17,8 @@ use rand::{Rng as _, SeedableRng as _};
 
 /// Seeds unless asked for more: about a minute.
 const SEEDS: u64 = 4;
+/// Seeds from which on some of them must have shared a transaction among claims.
+const MANY: u64 = 20;
 /// Blocks of storm per seed.
 const STORM: u32 = 200;
 /// Between two blocks.
@@ -33,16 +35,20 @@ async fn whatever_goes_wrong_each_token_is_paid_exactly_once() -> Done {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let many = number("CHAOS_SEEDS").unwrap_or(if std::env::var_os("FULL").is_some() { 200 } else { SEEDS });
     let seeds = number("CHAOS_SEED").map_or(0..many, |seed| seed..seed + 1);
+    let (count, mut batches) = (seeds.end - seeds.start, 0);
     for seed in seeds {
         let begun = Instant::now();
-        let tale = storm(seed).await.map_err(|error| format!("CHAOS_SEED={seed}: {error}"))?;
+        let (tale, several) = storm(seed).await.map_err(|error| format!("CHAOS_SEED={seed}: {error}"))?;
         println!("figure seed {seed} (power losses in process): {tale}, {:.1} s", begun.elapsed().as_secs_f64());
+        batches += several;
     }
+    println!("figure {count} seeds (power losses in process): {batches} transactions with several claims");
+    assert!(count < MANY || batches > 0, "in {count} seeds no transaction carried several claims");
     Ok(())
 }
 
-/// One seed from its first block to its last payout; what happened.
-async fn storm(seed: u64) -> Result<String, Box<dyn std::error::Error>> {
+/// One seed from its first block to its last payout; what happened, and how many transactions carried several claims.
+async fn storm(seed: u64) -> Result<(String, usize), Box<dyn std::error::Error>> {
     let mut rng = StdRng::seed_from_u64(seed);
     let mut world = World::new().await?;
     let proxy = FaultProxy::to(world.chain.url()).await?;
@@ -51,6 +57,8 @@ async fn storm(seed: u64) -> Result<String, Box<dyn std::error::Error>> {
     world.config.rpc_timeout_ms = 2_000;
     world.config.bump_seconds = 1;
     world.config.sweep_seconds = 2;
+    // Long enough for claims to meet.
+    world.config.batch_wait_seconds = 1;
     let mut jobs = Vec::new();
     for _ in 0..JOBS {
         let options = SessionOptions { expected_rate: 1_000, max_duration: 50_000, timeout_seconds: 40_000, ..SessionOptions::default() };
@@ -133,20 +141,26 @@ async fn storm(seed: u64) -> Result<String, Box<dyn std::error::Error>> {
         let found = counted.jobs.iter().find(|found| found.job == job.0).ok_or("a job that is not on chain")?;
         let (claimed, payouts) = (found.claimed(), found.paid.as_slice());
         assert_eq!((claimed, payouts), (metered, &[metered][..]), "seed {seed}, job {job}: claimed and paid by the chain's own logs");
-        let mut purposes: Vec<_> = world.txs(*job).iter().map(|tx| tx.purpose).collect();
-        let all = purposes.len();
-        purposes.sort_unstable();
-        purposes.dedup();
-        assert_eq!(purposes.len(), all, "seed {seed}, job {job}: a purpose was given a second nonce: {:#?}", world.txs(*job));
         tokens += metered;
     }
+    let txs = world.db.txs()?;
+    // A purpose, and each claim of one, has one nonce.
+    let mut purposes: Vec<_> = txs.iter().filter(|tx| tx.purpose.claims().is_empty()).map(|tx| tx.purpose.clone()).collect();
+    purposes.extend(txs.iter().flat_map(|tx| tx.purpose.claims()).map(|claim| Purpose::Claim(*claim)));
+    purposes.retain(|purpose| !matches!(purpose, Purpose::Fill(_)));
+    let all = purposes.len();
+    purposes.sort_unstable();
+    purposes.dedup();
+    assert_eq!(purposes.len(), all, "seed {seed}: a purpose was given a second nonce: {txs:#?}");
+    let batches = txs.iter().filter(|tx| tx.purpose.claims().len() > 1).count();
     assert_eq!(counted.earned, tokens * 2_000 * 9 / 10, "seed {seed}: exactly once");
     let report = reconcile(&world.db, Some(&Chain::new(&world.config)?)).await?;
     assert_eq!(report.verdict, Verdict::Clean, "seed {seed}: {report:#?}");
-    Ok(format!(
-        "{tokens} tokens, {} faults, {kills} power losses, {reorgs} reorganisations, {taken_back} transactions taken back",
+    let tale = format!(
+        "{tokens} tokens, {batches} transactions with several claims, {} faults, {kills} power losses, {reorgs} reorganisations, {taken_back} transactions taken back",
         proxy.done().len()
-    ))
+    );
+    Ok((tale, batches))
 }
 
 fn market(world: &World) -> alloy::primitives::TxKind {

@@ -150,7 +150,7 @@ async fn settled_on_chain(world: &World, job: JobId, status: u8) -> Done {
 
 /// No purpose was ever given a second nonce.
 fn one_nonce_each(world: &World, job: JobId, point: &str) {
-    let mut purposes: Vec<_> = world.txs(job).iter().map(|tx| tx.purpose).collect();
+    let mut purposes: Vec<_> = world.txs(job).into_iter().map(|tx| tx.purpose).collect();
     let all = purposes.len();
     purposes.sort_unstable();
     purposes.dedup();

@@ -111,3 +111,27 @@ async fn what_stands_before_a_claim_near_its_deadline_is_raised_for_it() -> Done
     assert_eq!(world.txs(second)[0].attempts.len(), 1, "it cannot be mined before the other: its own fee is not what is short");
     paid(&world, &proxy, second, settlement).await
 }
+
+#[tokio::test]
+async fn claims_that_share_a_transaction_are_raised_for_the_most_urgent_of_them() -> Done {
+    let (mut world, proxy) = deaf().await?;
+    world.config.max_batch = 2;
+    world.config.batch_wait_seconds = 150;
+    let first = world.session(SessionOptions { max_duration: 80_000, timeout_seconds: 70_000, ..SessionOptions::default() }).await?;
+    world.generate(first, 100).await?;
+    let second = closing(&world).await?;
+    let settlement = world.start().await?;
+    let tx = signed(&world, first, 1).await;
+    assert!(tx.purpose.concerns(second), "{tx:#?}");
+    looks(&proxy).await;
+    assert_eq!(world.txs(first)[0].attempts.len(), 1, "nobody is in a hurry");
+
+    late(&world, second).await?;
+    let tx = signed(&world, first, 3).await;
+    assert!(
+        tx.attempts.windows(2).all(|pair| pair[1].max_fee * 100 >= pair[0].max_fee * 150 || pair[1].max_fee == u128::from(CEILING) * GWEI)
+    );
+    paid(&world, &proxy, second, settlement).await?;
+    assert_eq!(world.claimed(first).await?, [100]);
+    Ok(())
+}

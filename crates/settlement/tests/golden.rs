@@ -8,7 +8,7 @@ use milepost_settlement::{pushed_selectors, required_functions};
 
 #[test]
 fn selectors_are_those_that_the_original_had_and_ours_froze() {
-    let selectors: [(&str, [u8; 4], &str); 9] = [
+    let selectors: [(&str, [u8; 4], &str); 11] = [
         ("c8c664ee", JobMarketplace::submitProofOfWorkCall::SELECTOR, JobMarketplace::submitProofOfWorkCall::SIGNATURE),
         ("040138dd", JobMarketplace::completeSessionJobCall::SELECTOR, JobMarketplace::completeSessionJobCall::SIGNATURE),
         ("00f714ce", HostEarnings::withdrawCall::SELECTOR, HostEarnings::withdrawCall::SIGNATURE),
@@ -17,6 +17,8 @@ fn selectors_are_those_that_the_original_had_and_ours_froze() {
         ("3807825b", JobMarketplace::requestCloseCall::SELECTOR, JobMarketplace::requestCloseCall::SIGNATURE),
         ("05261aea", JobMarketplace::finalizeCall::SELECTOR, JobMarketplace::finalizeCall::SIGNATURE),
         ("402ff0db", JobMarketplace::getSessionCall::SELECTOR, JobMarketplace::getSessionCall::SIGNATURE),
+        ("cf9bae52", JobMarketplace::submitProofsOfWorkCall::SELECTOR, JobMarketplace::submitProofsOfWorkCall::SIGNATURE),
+        ("950bff9f", JobMarketplace::MAX_BATCHCall::SELECTOR, JobMarketplace::MAX_BATCHCall::SIGNATURE),
         ("4b0f6c6f", HostRegistry::isSubmitterCall::SELECTOR, HostRegistry::isSubmitterCall::SIGNATURE),
     ];
     for (expected, selector, signature) in selectors {
@@ -30,6 +32,7 @@ fn topics_are_those_that_were_frozen() {
         ("0a6eb46c967cee17081dcf7fc9802122b4b3cc3869fa1ebdc8602e92b990892b", JobMarketplace::ProofOfWork::SIGNATURE_HASH),
         ("bac5547a51962033e7f2e49f2737c7d6fb4ba9683bbb522055c1d9c9d1e9686c", JobMarketplace::SessionCompleted::SIGNATURE_HASH),
         ("91202c8e7f94a61b913fcd7815067d3d50463cda39e3087de10e26c19e46333f", JobMarketplace::CloseRequested::SIGNATURE_HASH),
+        ("4fab4a07ad8999a13ebb313108c3fa716ce19dce02c45b6f6c3bf01bca8aedb4", JobMarketplace::ClaimRejected::SIGNATURE_HASH),
         ("4f2f6a22adf807383237c9604bb786738ecf78814c86b94415ebd1b0ef4f7253", JobMarketplace::SessionCreated::SIGNATURE_HASH),
     ];
     for (expected, topic) in topics {

@@ -10,9 +10,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use milepost_bundle::{Bundle, Checkpoint, Inclusion, Landing, OpenTurn, Opening};
-use milepost_ledger::{
-    AccountId, AccountRecord, BlockRef, CheckpointRecord, Claim, ClaimId, ClaimState, Digest, Outcome, TurnRecord, Tx, TxState,
-};
+use milepost_ledger::{AccountId, AccountRecord, BlockRef, CheckpointRecord, Claim, ClaimId, ClaimState, Digest, TurnRecord, Tx, TxState};
 use milepost_ledger_db::Blob;
 use milepost_statement::request_digest;
 
@@ -142,7 +140,7 @@ fn first_turn(host: &Host, account: &AccountRecord, claim: &Claim) -> Result<u32
 async fn landing(host: &Host, claim: &Claim) -> Result<Option<Landing>, Error> {
     let (ClaimState::Submitted(id) | ClaimState::Final(id)) = claim.state else { return Ok(None) };
     let Some(tx) = host.db.tx(id)? else { return Ok(None) };
-    let Some((hash, block, is_final)) = landed(&tx) else { return Ok(None) };
+    let Some((hash, block, is_final)) = landed(&tx, claim.id) else { return Ok(None) };
     let Some(attempt) = tx.attempts.iter().find(|attempt| attempt.hash == hash) else { return Ok(None) };
     let sent = Landing { transaction: attempt.raw.clone(), inclusion: None };
     let Some(kind) = claim.proof.as_ref().map(|proof| proof.kind) else { return Ok(None) };
@@ -154,13 +152,14 @@ async fn landing(host: &Host, claim: &Claim) -> Result<Option<Landing>, Error> {
     Ok(Some(Landing { inclusion: inclusion(host, claim, hash, block, is_final).await?, ..sent }))
 }
 
-/// Hash and block of a transaction that did what it was for.
-fn landed(tx: &Tx) -> Option<(Digest, BlockRef, bool)> {
-    match &tx.state {
-        TxState::Included { block, hash, outcome: Outcome::Done { .. } } => Some((*hash, *block, false)),
-        TxState::Final { block, hash, outcome: Outcome::Done { .. } } => Some((*hash, *block, true)),
-        _ => None,
-    }
+/// Hash and block of a transaction in which the claim landed.
+fn landed(tx: &Tx, claim: ClaimId) -> Option<(Digest, BlockRef, bool)> {
+    let (block, hash, outcome, is_final) = match &tx.state {
+        TxState::Included { block, hash, outcome } => (block, hash, outcome, false),
+        TxState::Final { block, hash, outcome } => (block, hash, outcome, true),
+        TxState::Signed | TxState::Sent | TxState::Replaced => return None,
+    };
+    outcome.refusal_of(claim).is_none().then_some((*hash, *block, is_final))
 }
 
 /// The event with its block: from the chain, and kept once the block is final, so that it is there when the chain's endpoint has

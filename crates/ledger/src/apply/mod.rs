@@ -126,11 +126,16 @@ impl Account {
     /// Takes new positions if the line holds for them and nothing fell that never falls. Called before any other change, so
     /// that a refused event changes nothing.
     fn advance(&mut self, positions: Positions) -> Result<(), Error> {
-        let broken = |broken| Error::Invariant { account: self.record.id, broken: Box::new(broken) };
-        positions.check(self.affordable()).map_err(broken)?;
-        positions.never_fell_since(&self.record.positions).map_err(broken)?;
+        self.may_advance(&positions)?;
         self.record.positions = positions;
         Ok(())
+    }
+
+    /// Whether it could take these positions. Where one event moves several accounts, all are asked before the first is changed.
+    fn may_advance(&self, positions: &Positions) -> Result<(), Error> {
+        let broken = |broken| Error::Invariant { account: self.record.id, broken: Box::new(broken) };
+        positions.check(self.affordable()).map_err(broken)?;
+        positions.never_fell_since(&self.record.positions).map_err(broken)
     }
 
     /// The record as an effect.

@@ -139,7 +139,7 @@ impl Ledger {
     }
 
     pub(super) fn retire(&mut self, id: AccountId) -> Result<Vec<Effect>, Error> {
-        let watched = self.txs.values().any(|tx| AccountId::Job(tx.purpose.job()) == id);
+        let watched = id.job().is_some_and(|job| self.txs.values().any(|tx| tx.purpose.concerns(job)));
         let account = self.account_mut(id)?;
         let idle_free = matches!(id, AccountId::Free(_)) && account.record.active.is_none();
         if watched || !idle_free && !matches!(account.record.phase, Phase::Paid(_)) {

@@ -5,7 +5,7 @@ pub(crate) mod tables;
 
 use milepost_ledger::{
     AccountId, Address, Attempt, BlockRef, ChainId, Digest, Event, JobId, Ledger, OpenAccount, Outcome, ProofKind, ProofMeta, Purpose,
-    RevertClass, Salt, Sampler, StartTurn, Terms, TokenAmount, TokenCount, TokenId, TokenSeq, TxId, UnixSeconds,
+    Refused, RevertClass, Salt, Sampler, StartTurn, Terms, TokenAmount, TokenCount, TokenId, TokenSeq, TxId, UnixSeconds,
 };
 use milepost_statement::salt_commitment;
 use proptest::test_runner::Config;
@@ -99,6 +99,12 @@ pub(crate) fn done() -> Outcome {
 
 pub(crate) fn reverted(class: RevertClass) -> Outcome {
     Outcome::Reverted { reason: "RateCapExceeded".to_owned(), class, gas: 30_000 }
+}
+
+/// These claims were refused for that, whatever else the transaction carried.
+pub(crate) fn partly(refused: &[milepost_ledger::ClaimId], class: RevertClass) -> Outcome {
+    let refused = refused.iter().map(|claim| Refused { claim: *claim, reason: "WrongStatus".to_owned(), class });
+    Outcome::Partly { refused: refused.collect(), gas: 80_000 }
 }
 
 /// A ledger with one funded job, driven by hand.

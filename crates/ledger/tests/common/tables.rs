@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use milepost_ledger::{
-    AccountId, AccountRecord, CheckpointMeta, CheckpointRecord, Claim, ClaimId, ClaimState, Digest, Effect, Error, Ledger, Phase, Purpose,
-    Restored, Salt, TokenId, TokenSeq, Turn, TurnRecord, TurnState, Tx, TxId,
+    AccountId, AccountRecord, CheckpointMeta, CheckpointRecord, Claim, ClaimId, ClaimState, Digest, Effect, Error, Ledger, Phase, Restored,
+    Salt, TokenId, TokenSeq, Turn, TurnRecord, TurnState, Tx, TxId,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -116,8 +116,8 @@ impl Tables {
             assert!(before.is_unresolved(), "a resolved transaction was written again");
             assert!(tx.attempts.starts_with(&before.attempts), "an attempt was lost");
         }
-        if let Purpose::Claim(claim) = tx.purpose {
-            let others = self.txs.values().filter(|other| other.id != tx.id && other.purpose == Purpose::Claim(claim)).count();
+        for claim in tx.purpose.claims() {
+            let others = self.txs.values().filter(|other| other.id != tx.id && other.purpose.claims().contains(claim)).count();
             assert_eq!(others, 0, "one claim, two nonces");
         }
         let hashes: BTreeSet<_> = tx.attempts.iter().map(|attempt| attempt.hash.0).collect();

@@ -113,7 +113,7 @@ impl Host {
             }
             let Some((block, outcome)) = chain.find(id) else {
                 // Unknown is not failed: the stored bytes are sent again.
-                chain.pool.entry(id).or_insert_with(|| self.call(tx.purpose));
+                chain.pool.entry(id).or_insert_with(|| self.call(&tx.purpose));
                 self.tell(Event::TxSent { id });
                 continue;
             };
@@ -124,14 +124,14 @@ impl Host {
         }
     }
 
-    fn call(&self, purpose: Purpose) -> Call {
+    fn call(&self, purpose: &Purpose) -> Call {
         match purpose {
             Purpose::Claim(claim) => {
-                Call::Claim { statement: self.tables.claims[&claim].statement, voucher: self.tables.accounts[&self.id()].voucher.0 }
+                Call::Claim { statement: self.tables.claims[claim].statement, voucher: self.tables.accounts[&self.id()].voucher.0 }
             }
             Purpose::RequestClose(_) => Call::RequestClose,
             Purpose::Finalize(_) => Call::Finalize,
-            Purpose::Fill(gap) => panic!("this host signs in order, and nonce {gap:?} was filled"),
+            Purpose::Fill(_) | Purpose::Claims(_) => panic!("this host has one job and signs in order: {purpose:?}"),
         }
     }
 

@@ -1,6 +1,6 @@
 //! `milepost claims`: every claim and the transaction that carries it.
 
-use milepost_ledger::{AccountId, Claim, ClaimState, Digest, Outcome, Phase, Tx, TxState};
+use milepost_ledger::{AccountId, Claim, ClaimState, Digest, Phase, Tx, TxState};
 use milepost_statement::{JobId, TokenCount, TokenSeq};
 use serde::Serialize;
 
@@ -56,12 +56,13 @@ pub(crate) fn run(config: &Config, job: Option<u64>, all: bool, output: Output) 
 
 fn line(claim: &Claim, txs: &[Tx]) -> Line {
     // A claim that was resolved without landing no longer names its transaction; the transaction still names the claim.
-    let tx = txs.iter().rfind(|tx| tx.purpose == milepost_ledger::Purpose::Claim(claim.id));
-    let (state, detail) = state(&claim.state, tx);
+    let tx = txs.iter().rfind(|tx| tx.purpose.claims().contains(&claim.id));
+    let (state, detail) = state(claim, tx);
     let (mined, block, gas) = match tx.map(|tx| &tx.state) {
         Some(TxState::Included { block, hash, outcome } | TxState::Final { block, hash, outcome }) => {
-            let (Outcome::Done { gas } | Outcome::Reverted { gas, .. }) = outcome;
-            (Some(*hash), Some(block.number), Some(*gas))
+            // Of a transaction that carries several claims, this one's part.
+            let gas = tx.and_then(|tx| u64::try_from(tx.share(u128::from(outcome.gas()), claim.id.job)).ok());
+            (Some(*hash), Some(block.number), gas)
         }
         _ => (None, None, None),
     };
@@ -85,16 +86,18 @@ fn line(claim: &Claim, txs: &[Tx]) -> Line {
 }
 
 /// One word for where a claim stands (its transaction's word once it is signed), and why.
-fn state(state: &ClaimState, tx: Option<&Tx>) -> (&'static str, Option<String>) {
-    match state {
+fn state(claim: &Claim, tx: Option<&Tx>) -> (&'static str, Option<String>) {
+    match &claim.state {
         ClaimState::Planned => ("planned", None),
         ClaimState::Proving => ("proving", None),
         ClaimState::Proven => ("proven", None),
         ClaimState::Submitted(_) => match tx.map(|tx| &tx.state) {
             Some(TxState::Signed) | None => ("signed", None),
             Some(TxState::Sent) => ("sent", Some("its outcome is unknown until the chain shows it".to_owned())),
-            Some(TxState::Included { outcome: Outcome::Reverted { reason, .. }, .. }) => ("reverting", Some(reason.clone())),
-            Some(TxState::Included { .. } | TxState::Final { .. }) => ("included", None),
+            Some(TxState::Included { outcome, .. } | TxState::Final { outcome, .. }) => match outcome.refusal_of(claim.id) {
+                Some((reason, _)) => ("reverting", Some(reason.to_owned())),
+                None => ("included", None),
+            },
             Some(TxState::Replaced) => ("replaced", None),
         },
         ClaimState::Final(_) => ("final", None),

@@ -114,8 +114,8 @@ async fn line(
 ) -> Result<Line, String> {
     let job = record.id.job().unwrap_or_default();
     let claims = db.claims(job).map_err(|error| error.to_string())?;
-    let own: Vec<_> = txs.iter().filter(|tx| tx.purpose.job() == job).collect();
-    let spent = spent(prices, &own, &claims).await;
+    let own: Vec<_> = txs.iter().filter(|tx| tx.purpose.concerns(job)).collect();
+    let spent = spent(prices, job, &own, &claims).await;
     let terms = record.terms.as_ref();
     let decimals = terms.and_then(|terms| tokens.decimals(terms.token));
     let paid = if let Phase::Paid(payout) = &record.phase { Some(*payout) } else { None };

@@ -4,7 +4,7 @@
 //! records give the most that it can have cost. Proving time is in the records. What a coin, a token and a second of proving are
 //! worth is the operator's to say (`[costs]`): without that, costs are shown and no profit is.
 
-use milepost_ledger::{Claim, Digest, Outcome, Payout, Terms, Tx, TxState};
+use milepost_ledger::{Claim, Digest, JobId, Payout, Terms, Tx, TxState};
 use milepost_settlement::Chain;
 use milepost_statement::Address;
 use serde::Serialize;
@@ -67,19 +67,19 @@ impl<'a> GasPrices<'a> {
     }
 }
 
-/// Adds up a job's transactions and proofs.
-pub(super) async fn spent(prices: &mut GasPrices<'_>, txs: &[&Tx], claims: &[Claim]) -> Spent {
+/// Adds up a job's transactions and proofs. Of a transaction that carries claims of several jobs, this one's part counts ([`Tx::share`]).
+pub(super) async fn spent(prices: &mut GasPrices<'_>, job: JobId, txs: &[&Tx], claims: &[Claim]) -> Spent {
     let mut spent = Spent { gas_exact: true, ..Spent::default() };
     for tx in txs {
         let Some((hash, gas)) = mined(tx) else { continue };
         spent.transactions += 1;
-        spent.gas = spent.gas.saturating_add(gas);
+        spent.gas = spent.gas.saturating_add(u64::try_from(tx.share(u128::from(gas), job)).unwrap_or(u64::MAX));
         let wei = prices.cost(hash).await.unwrap_or_else(|| {
             spent.gas_exact = false;
             let offered = tx.attempts.iter().filter(|attempt| attempt.hash == hash).map(|attempt| attempt.max_fee).max();
             u128::from(gas).saturating_mul(offered.unwrap_or_default())
         });
-        spent.gas_wei = spent.gas_wei.saturating_add(wei);
+        spent.gas_wei = spent.gas_wei.saturating_add(tx.share(wei, job));
     }
     for proof in claims.iter().filter_map(|claim| claim.proof.as_ref()) {
         spent.proofs += 1;
@@ -91,8 +91,7 @@ pub(super) async fn spent(prices: &mut GasPrices<'_>, txs: &[&Tx], claims: &[Cla
 /// The hash that is in a block, and the gas it took.
 fn mined(tx: &Tx) -> Option<(Digest, u64)> {
     let (TxState::Included { hash, outcome, .. } | TxState::Final { hash, outcome, .. }) = &tx.state else { return None };
-    let (Outcome::Done { gas } | Outcome::Reverted { gas, .. }) = outcome;
-    Some((*hash, *gas))
+    Some((*hash, outcome.gas()))
 }
 
 /// What is left of a payout; `None` where the configuration does not say what something is worth.

@@ -75,6 +75,8 @@ impl Field {
             ("chain.resend_seconds", "1".to_owned()),
             ("chain.bump_seconds", self.proofs.bump_seconds().to_string()),
             ("chain.sweep_seconds", "2".to_owned()),
+            // Long enough for the claims of several sessions to meet.
+            ("chain.batch_wait_seconds", "1".to_owned()),
         ]);
         settings
     }

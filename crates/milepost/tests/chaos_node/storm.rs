@@ -89,12 +89,16 @@ pub(crate) struct Tale {
     taken_back: usize,
     raised: usize,
     reverts: u64,
+    jobs: u64,
+    /// Transactions that were signed for claims of several jobs.
+    batches: usize,
 }
 
 impl Tale {
     /// Whether so many seeds met each kind of thing that they are for.
     pub(crate) fn covers_everything(&self, seeds: u64) -> bool {
-        seeds < MANY || [self.faults as u64, self.kills, self.reorgs, self.taken_back as u64].iter().all(|each| *each >= seeds)
+        let stormy = [self.faults as u64, self.kills, self.reorgs, self.taken_back as u64].iter().all(|each| *each >= seeds);
+        (seeds < MANY || stormy) && (seeds < VERY_MANY || self.jobs <= seeds || self.batches > 0)
     }
 }
 
@@ -108,21 +112,25 @@ impl std::ops::AddAssign<&Tale> for Tale {
         self.taken_back += other.taken_back;
         self.raised += other.raised;
         self.reverts += other.reverts;
+        self.jobs += other.jobs;
+        self.batches += other.batches;
     }
 }
 
 impl fmt::Display for Tale {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { tokens, claims, faults, kills, reorgs, taken_back, raised, reverts } = self;
+        let Self { tokens, claims, faults, kills, reorgs, taken_back, raised, reverts, jobs, batches } = self;
         write!(
             f,
-            "{tokens} tokens in {claims} claims, {faults} faults, {kills} SIGKILLs, {reorgs} reorganisations that took {taken_back} transactions back, {raised} fees raised, {reverts} reverts"
+            "{tokens} tokens of {jobs} jobs in {claims} claims, {batches} transactions with several claims, {faults} faults, {kills} SIGKILLs, {reorgs} reorganisations that took {taken_back} transactions back, {raised} fees raised, {reverts} reverts"
         )
     }
 }
 
 /// Seeds from which on it must be so.
 const MANY: u64 = 10;
+/// Seeds from which on claims of several jobs must have met in a transaction, where a seed has several jobs.
+const VERY_MANY: u64 = 20;
 
 /// Who ends a session, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,6 +173,7 @@ struct Host {
     field: Arc<Field>,
     node: Option<Node>,
     raised: usize,
+    batches: usize,
 }
 
 impl Host {
@@ -212,6 +221,9 @@ impl Host {
 
     fn read(&mut self, log: &[Value]) {
         self.raised += log.iter().filter(|event| event["event"] == "tx_bumped").count();
+        let several =
+            |event: &&Value| event["event"] == "tx_signed" && event["purpose"].as_str().is_some_and(|what| what.starts_with("Claims("));
+        self.batches += log.iter().filter(several).count();
         assert!(!text(log).contains("panicked at"), "the node panicked:\n{}", text(log));
     }
 }
@@ -225,7 +237,7 @@ pub(crate) async fn storm(seed: u64, proofs: Proofs) -> Tale {
     let mut random = StdRng::seed_from_u64(seed);
     let script = Script::of(proofs);
     let field = Arc::new(Field::new(proofs).await);
-    let mut host = Host { field: Arc::clone(&field), node: None, raised: 0 };
+    let mut host = Host { field: Arc::clone(&field), node: None, raised: 0, batches: 0 };
     host.start();
     if let Some(node) = host.alive() {
         node.wait_for_doors();
@@ -304,6 +316,7 @@ pub(crate) async fn storm(seed: u64, proofs: Proofs) -> Tale {
     host.bury();
     tale.faults = field.proxy.done().len();
     tale.raised = host.raised;
+    tale.batches = host.batches;
     tale
 }
 
@@ -336,6 +349,7 @@ async fn judge(field: &Field, sessions: Vec<Session>, tale: &mut Tale) {
             session.wait_paid(Duration::ZERO).await.unwrap_or_else(|error| panic!("job {job}: the client disputes its payout: {error}"));
         assert_eq!(paid.tokens.0, held);
         tale.tokens += held;
+        tale.jobs += 1;
         tale.claims += found.claims.len();
     }
     assert_eq!(counted.earned, tale.tokens * field.contracts.price * 9 / 10, "the host's earnings");

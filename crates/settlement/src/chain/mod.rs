@@ -91,6 +91,8 @@ pub struct Constants {
     pub price_precision: u64,
     /// Seconds from a session's start before which only its depositor completes it; 0 on our own marketplace.
     pub dispute_window: u64,
+    /// Most claims of one transaction; 1 where each is submitted alone.
+    pub max_batch: u64,
 }
 
 /// The chain. Cheap to clone.

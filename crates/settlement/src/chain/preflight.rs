@@ -82,8 +82,8 @@ impl Chain {
     }
 }
 
-/// The constants of our own marketplace.
-pub(crate) async fn read_constants(chain: &Chain) -> Result<Constants, Error> {
+/// The constants of our own marketplace. `batches`: it has the functions that submit several claims at once.
+pub(crate) async fn read_constants(chain: &Chain, batches: bool) -> Result<Constants, Error> {
     let market = chain.marketplace();
     let fee = chain.call("feeBps", market, JobMarketplace::feeBpsCall {}, latest()).await?;
     let fee_bps = u16::try_from(fee).ok().filter(|bps| *bps <= 10_000);
@@ -103,5 +103,10 @@ pub(crate) async fn read_constants(chain: &Chain) -> Result<Constants, Error> {
         earnings: address(chain.call("hostEarnings", market, JobMarketplace::hostEarningsCall {}, latest()).await?),
         price_precision: 1,
         dispute_window: 0,
+        max_batch: if batches {
+            small("MAX_BATCH", chain.call("MAX_BATCH", market, JobMarketplace::MAX_BATCHCall {}, latest()).await?)?
+        } else {
+            1
+        },
     })
 }

@@ -53,6 +53,26 @@ impl Chain {
         }
     }
 
+    /// Why the call would be refused in the next block, if it would be.
+    pub(crate) async fn tried(&self, from: Address, data: &Bytes) -> Result<Option<Revert>, Error> {
+        let request = request(evm(from), evm(self.marketplace()), data.clone());
+        let pending = alloy::eips::BlockNumberOrTag::Pending.into();
+        match self.ask("a trial call", self.provider().call(request).block(pending).into_future()).await {
+            Ok(_) => Ok(None),
+            Err(error) => refusal(error).map(Some),
+        }
+    }
+
+    /// What the call would answer in the next block, were it given no more than so much gas.
+    pub(crate) async fn answer_within(&self, from: Address, data: &Bytes, gas: u64) -> Result<Result<Bytes, Revert>, Error> {
+        let request = request(evm(from), evm(self.marketplace()), data.clone()).gas_limit(gas);
+        let pending = alloy::eips::BlockNumberOrTag::Pending.into();
+        match self.ask("a trial call", self.provider().call(request).block(pending).into_future()).await {
+            Ok(answer) => Ok(Ok(answer)),
+            Err(error) => refusal(error).map(Err),
+        }
+    }
+
     /// Why a call was refused in that block's state.
     pub(crate) async fn replay(&self, from: Address, data: &Bytes, block: &BlockRef) -> Result<Option<Revert>, Error> {
         let request = request(evm(from), evm(self.marketplace()), data.clone());

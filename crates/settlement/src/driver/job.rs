@@ -10,7 +10,7 @@ use super::Driver;
 use crate::Error;
 use crate::books::Planned;
 use crate::chain::{Head, Seen, as_recorded};
-use crate::submitter::{Expect, Submission};
+use crate::submitter::{Expect, Offer, Submission};
 
 /// Steps of one job in one look: see the close, plan a claim, begin to prove it. More would be a planner that goes in circles.
 const MAX_STEPS: usize = 8;
@@ -96,7 +96,7 @@ impl Driver {
                     Some(data) => (Purpose::RequestClose(job), data, Expect::Active),
                     None => (Purpose::Finalize(job), adapter.complete(job), Expect::Unpaid),
                 };
-                return self.submit(job, purpose, data, expect, record).await;
+                return self.submit(purpose, data, expect, record).await;
             }
             Step::Finalize => {
                 if let Some(claim) = &planned.claim {
@@ -108,7 +108,7 @@ impl Driver {
                     return Ok(Go::Again);
                 }
                 let data = self.chain.adapter().await?.complete(job);
-                return self.submit(job, Purpose::Finalize(job), data, Expect::Unpaid, record).await;
+                return self.submit(Purpose::Finalize(job), data, Expect::Unpaid, record).await;
             }
             Step::Settle { rest } => return self.settle(job, record, *rest).await.map(|()| Go::Enough),
             Step::Halt { reason } => return self.halt(job, planned, reason).await,
@@ -182,31 +182,47 @@ impl Driver {
                 }
                 let data = self.claim_call(claim, proof, record).await?;
                 let expect = Expect::Claimed { used: claim.statement.first_seq, head: claim.statement.head_before };
-                self.submit(job, Purpose::Claim(claim.id), data, expect, record).await
+                // One that is made anew goes alone: whatever kept it before must cost no other claim anything.
+                if claim.id.plan == 0 && self.most_claims().await? > 1 {
+                    self.offer(Offer { claim: claim.id, call: data, expect }, record);
+                    return Ok(Go::Enough);
+                }
+                self.submit(Purpose::Claim(claim.id), data, expect, record).await
             }
             _ => Ok(Go::Enough),
         }
     }
 
-    async fn submit(&mut self, job: JobId, purpose: Purpose, data: Bytes, expect: Expect, record: &AccountRecord) -> Result<Go, Error> {
-        let what = || format!("{purpose:?}");
-        match self.submitter.submit(purpose, data, expect).await? {
-            Submission::Signed(_) => Ok(Go::Enough),
+    async fn submit(&mut self, purpose: Purpose, data: Bytes, expect: Expect, record: &AccountRecord) -> Result<Go, Error> {
+        let what = purpose.clone();
+        let submission = self.submitter.submit(purpose, data, expect).await?;
+        self.answered(&what, submission, record.terms.as_ref()).map(|()| Go::Enough)
+    }
+
+    /// What follows from the answer to a wish to submit.
+    pub(super) fn answered(&mut self, purpose: &Purpose, submission: Submission, terms: Option<&Terms>) -> Result<(), Error> {
+        let job = purpose.job();
+        match submission {
+            Submission::Signed(_) => {}
+            Submission::Later => {
+                self.dirty.insert(job);
+            }
             Submission::Moved(found) => {
                 tracing::info!(event = "job_moved", job = %job, purpose = ?purpose, found, "the job moved meanwhile; nothing was signed");
                 self.dirty.insert(job);
-                Ok(Go::Enough)
             }
-            Submission::Refused(revert) => match revert.class(record.terms.as_ref()) {
+            Submission::Refused(revert) => match revert.class(terms) {
                 RevertClass::Pace(until) => {
                     tracing::info!(event = "claim_paced", job = %job, until = until.0, reason = revert.text, "too early by the contract's rate cap; nothing was signed");
                     self.alarm(job, until);
-                    Ok(Go::Enough)
                 }
                 // Nothing was signed and nothing is lost: looked at again, later each time, with the reason shown.
-                RevertClass::Replan | RevertClass::Stop => Err(Error::Refused { what: what(), reason: revert.text }),
+                RevertClass::Replan | RevertClass::Stop => {
+                    return Err(Error::Refused { what: format!("{purpose:?}"), reason: revert.text });
+                }
             },
         }
+        Ok(())
     }
 
     /// Forgets a paid job in memory once no transaction of it is unresolved.

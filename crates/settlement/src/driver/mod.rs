@@ -7,6 +7,7 @@
 //!
 //! Everything here may be forgotten at any instant: what matters is in the ledger, and a new loop continues from it.
 
+mod batch;
 mod claim;
 mod gone;
 mod job;
@@ -72,6 +73,10 @@ pub(crate) struct Driver {
     proof_failures: HashMap<ClaimId, (u32, Instant)>,
     head: Option<Head>,
     scanned: Option<u64>,
+    /// Claims of this round that may be sent now.
+    ready: Vec<batch::Ready>,
+    /// Since when some wait for others to share their transaction.
+    gathering: Option<Instant>,
     /// Jobs that the chain no longer has, and the first block that said so.
     missing: HashMap<JobId, u64>,
     /// When each job was last looked at.
@@ -118,6 +123,8 @@ impl Driver {
             proof_failures: HashMap::new(),
             head: None,
             scanned: None,
+            ready: Vec::new(),
+            gathering: None,
             missing: HashMap::new(),
             looked: HashMap::new(),
             last_balance: None,
@@ -224,17 +231,21 @@ impl Driver {
         for (index, job) in looked.iter().enumerate() {
             self.looked.insert(*job, Instant::now());
             match self.drive(*job, &head).await {
+                // Where its claim is still to be sent, that decides.
+                Ok(()) if self.is_ready(*job) => {}
                 Ok(()) => {
                     self.troubled.remove(job);
                 }
                 Err(error) if error.is_fatal() => return Err(error),
                 Err(error @ Error::Unreachable { .. }) => {
                     self.dirty.extend(&looked[index..]);
+                    self.put_off();
                     return Err(error);
                 }
                 Err(error) => self.trouble(*job, &error),
             }
         }
+        self.send_ready(&head).await?;
         self.head = Some(head);
         self.report(&head).await?;
         Ok(more)

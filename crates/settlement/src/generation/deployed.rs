@@ -80,6 +80,7 @@ impl DeployedMarket {
             earnings: address(chain.call("hostEarnings", market, Getters::hostEarningsCall {}, latest()).await?),
             price_precision: precision,
             dispute_window: small("the dispute window", window)?,
+            max_batch: 1,
         })
     }
 

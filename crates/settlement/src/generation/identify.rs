@@ -13,6 +13,7 @@ use super::forms::{Completes, CompletesWithContent, Form, Getters, Session, func
 use super::ours::Ours;
 use super::{Adapter, Function};
 use crate::Error;
+use crate::bindings::JobMarketplace;
 use crate::chain::{Chain, latest, pushed_selectors, required_functions};
 use crate::convert::{address, evm};
 
@@ -164,13 +165,15 @@ pub fn choose(selectors: &BTreeSet<u32>) -> Result<Chosen, (String, String)> {
     let has = |function: Function| selectors.contains(&function.selector);
     let mut fitting: Vec<Arc<dyn Adapter>> = Vec::new();
     let mut missing = Vec::new();
-    let ours: Vec<Function> = Ours.functions();
+    let batches = [function::<JobMarketplace::submitProofsOfWorkCall>(), function::<JobMarketplace::MAX_BATCHCall>()];
+    let market = Ours { batches: batches.into_iter().all(has) };
+    let ours: Vec<Function> = market.functions();
     let mut consider = |name: &str, adapter: Result<Arc<dyn Adapter>, Vec<&'static str>>| match adapter {
         Ok(adapter) => fitting.push(adapter),
         Err(lacks) => missing.push(format!("{name} lacks {}", lacks.join(", "))),
     };
     let lacks: Vec<_> = ours.iter().filter(|function| !has(**function)).map(|function| function.signature).collect();
-    consider(Ours.name(), if lacks.is_empty() { Ok(Arc::new(Ours)) } else { Err(lacks) });
+    consider(market.name(), if lacks.is_empty() { Ok(Arc::new(market)) } else { Err(lacks) });
     for form in Form::ALL {
         let market = deployed(form, &has);
         consider(form.function().signature, market.map(|market| Arc::new(market) as Arc<dyn Adapter>));
@@ -237,6 +240,18 @@ mod tests {
         let slot = |name: &str| B256::from(U256::from_be_bytes(keccak256(name).0) - U256::from(1));
         assert_eq!(IMPLEMENTATION_SLOT, slot("eip1967.proxy.implementation"));
         assert_eq!(BEACON_SLOT, slot("eip1967.proxy.beacon"));
+    }
+
+    #[test]
+    fn several_claims_go_at_once_only_where_the_code_has_both_functions_for_it() {
+        let (submit, most) = (function::<JobMarketplace::submitProofsOfWorkCall>(), function::<JobMarketplace::MAX_BATCHCall>());
+        let takes = |further: &[Function]| {
+            let selectors = ours().iter().chain(further).map(|function| function.selector).collect();
+            let chosen = choose(&selectors).map_err(|(_, missing)| missing).unwrap();
+            chosen.0.claims(&[]).unwrap().is_some()
+        };
+        assert!(takes(&[submit, most]));
+        assert!(!takes(&[submit]) && !takes(&[most]) && !takes(&[]));
     }
 
     #[test]

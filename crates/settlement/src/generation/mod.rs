@@ -114,6 +114,25 @@ pub(crate) trait Adapter: Send + Sync + fmt::Debug {
     /// Call data of a claim.
     fn claim(&self, parts: &ClaimParts<'_>) -> Result<Bytes, Error>;
 
+    /// Call data that makes the claims of several jobs at once, each given as [`Self::claim`] made it; `None` where the contract at hand
+    /// takes one at a time.
+    fn claims(&self, calls: &[Bytes]) -> Result<Option<Bytes>, Error> {
+        let _ = calls;
+        Ok(None)
+    }
+
+    /// How many of several claims the call of [`Self::claims`] says that it accepted.
+    fn accepted(&self, answer: &[u8]) -> Option<usize> {
+        let _ = answer;
+        None
+    }
+
+    /// Job, place among the claims, and the encoded reason, if the log says that one of several claims was refused.
+    fn refused_of(&self, log: &Log) -> Result<Option<(JobId, usize, Bytes)>, Error> {
+        let _ = log;
+        Ok(None)
+    }
+
     /// Call data that begins the closing window; `None` where there is none.
     fn request_close(&self, job: JobId) -> Option<Bytes>;
 

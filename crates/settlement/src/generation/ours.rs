@@ -9,13 +9,16 @@ use milepost_prover::BoxFuture;
 
 use super::{Adapter, ClaimLog, ClaimParts, Function, identify, malformed};
 use crate::Error;
-use crate::bindings::JobMarketplace;
+use crate::bindings::JobMarketplace::{self, Claim};
 use crate::chain::{Chain, Constants, OnChain};
 use crate::convert::{amount, digest, small};
 
 /// The generation of this repository.
-#[derive(Debug)]
-pub(crate) struct Ours;
+#[derive(Debug, Default)]
+pub(crate) struct Ours {
+    /// The contract at hand submits several claims at once, and says how many.
+    pub(crate) batches: bool,
+}
 
 impl Adapter for Ours {
     fn name(&self) -> &'static str {
@@ -35,7 +38,7 @@ impl Adapter for Ours {
     }
 
     fn constants<'a>(&'a self, chain: &'a Chain) -> BoxFuture<'a, Result<Constants, Error>> {
-        Box::pin(crate::chain::read_constants(chain))
+        Box::pin(crate::chain::read_constants(chain, self.batches))
     }
 
     fn job<'a>(&'a self, chain: &'a Chain, job: JobId, block: BlockId) -> BoxFuture<'a, Result<Option<OnChain>, Error>> {
@@ -55,6 +58,33 @@ impl Adapter for Ours {
             proof: bytes.into(),
         };
         Ok(call.abi_encode().into())
+    }
+
+    fn claims(&self, calls: &[Bytes]) -> Result<Option<Bytes>, Error> {
+        if !self.batches {
+            return Ok(None);
+        }
+        let claim = |call: &Bytes| {
+            let call = JobMarketplace::submitProofOfWorkCall::abi_decode(call);
+            call.map(|call| Claim { jobId: call.jobId, tokensClaimed: call.tokensClaimed, proof: call.proof })
+        };
+        let claims = calls.iter().map(claim).collect::<Result<_, _>>();
+        let claims = claims.map_err(|error| Error::Answer { what: "the call of a claim", answer: error.to_string() })?;
+        Ok(Some(JobMarketplace::submitProofsOfWorkCall { claims }.abi_encode().into()))
+    }
+
+    fn accepted(&self, answer: &[u8]) -> Option<usize> {
+        let accepted = JobMarketplace::submitProofsOfWorkCall::abi_decode_returns(answer).ok()?;
+        usize::try_from(accepted).ok()
+    }
+
+    fn refused_of(&self, log: &Log) -> Result<Option<(JobId, usize, Bytes)>, Error> {
+        if log.topic0() != Some(&JobMarketplace::ClaimRejected::SIGNATURE_HASH) {
+            return Ok(None);
+        }
+        let event = JobMarketplace::ClaimRejected::decode_log(&log.inner).map_err(|error| malformed(&error))?;
+        let index = usize::try_from(small("index", event.index)?).unwrap_or(usize::MAX);
+        Ok(Some((JobId(small("jobId", event.jobId)?), index, event.data.reason)))
     }
 
     fn request_close(&self, job: JobId) -> Option<Bytes> {

@@ -38,7 +38,7 @@ pub(super) async fn examine(
     // The logs, added up by themselves.
     let landed = chain.landed(job, head.block.number, found.terms.started).await?;
     let claims = db.claims(job).map_err(error)?;
-    let txs: Vec<_> = db.txs().map_err(error)?.into_iter().filter(|tx| tx.purpose.job() == job).collect();
+    let txs: Vec<_> = db.txs().map_err(error)?.into_iter().filter(|tx| tx.purpose.concerns(job)).collect();
     let mut at = TokenSeq::ZERO;
     let mut foreign = Vec::new();
     let mut chained = true;

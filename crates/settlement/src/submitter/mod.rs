@@ -14,8 +14,12 @@
 //! that is next has its fee raised while it waits, up to a ceiling, each form stored before it is sent; whichever of them is mined
 //! is found. Nonces that nobody uses are filled; a claim's own nonce only ever carries the claim, or an operator's cancel.
 //!
+//! Claims of several jobs may share a transaction ([`batch`]): then they share its nonce, its forms and its place on the chain, and each
+//! is still judged by its own event in the receipt.
+//!
 //! **Does not** know whether somebody else holds the same key, except by what the chain shows: then it stops signing.
 
+mod batch;
 mod by_hand;
 mod fees;
 mod guard;
@@ -29,15 +33,16 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use alloy::primitives::Bytes;
-use milepost_ledger::{BlockRef, ChainStatus, Digest, Event, Purpose, TokenAmount, TokenSeq, TxId};
+use milepost_ledger::{Attempt, BlockRef, ChainStatus, Digest, Event, JobId, Purpose, TokenAmount, TokenSeq, TxId};
 
 use crate::books::Books;
-use crate::chain::{Chain, Class, Fees, SendError, at};
+use crate::chain::{Chain, Class, Fees, Head, SendError, at};
 use crate::convert::evm;
 use crate::key::SubmitterKey;
 use crate::revert::Revert;
 use crate::{Clock, Error};
 
+pub(crate) use batch::Offer;
 pub use by_hand::{expect_nonce, knows_key};
 pub use guard::accept_nonces;
 pub(crate) use guard::first_sight;
@@ -68,6 +73,16 @@ pub(crate) enum Submission {
     Moved(String),
     /// The contract would refuse it; nothing was signed.
     Refused(Revert),
+    /// There was no room for it beside other claims; nothing was signed.
+    Later,
+}
+
+/// A transaction that is signed, and neither stored nor sent.
+struct Signed {
+    id: TxId,
+    attempt: Attempt,
+    /// What it will cost in wei if the next block takes it.
+    likely: u128,
 }
 
 /// The one owner of a key's nonces.
@@ -99,6 +114,11 @@ pub(crate) struct Submitter {
     bump_after: Duration,
     stuck_after: Duration,
     claim_seconds: u64,
+}
+
+/// What a transaction may use, where its estimate is this.
+fn with_margin(gas: u64) -> u64 {
+    gas.saturating_add(gas.saturating_mul(GAS_MARGIN_PERCENT) / 100)
 }
 
 impl Submitter {
@@ -140,15 +160,24 @@ impl Submitter {
     /// Reads the job, tries the call, signs, stores, sends.
     pub(crate) async fn submit(&mut self, purpose: Purpose, data: Bytes, expect: Expect) -> Result<Submission, Error> {
         let head = self.chain.head().await?;
-        if let Some(moved) = self.moved(purpose, expect, &head).await? {
+        if let Some(moved) = self.moved(purpose.job(), expect, &head).await? {
             return Ok(Submission::Moved(moved));
         }
         let key = self.key.address();
         let gas = match self.chain.simulate(key, &data).await? {
-            Ok(gas) => gas.saturating_add(gas.saturating_mul(GAS_MARGIN_PERCENT) / 100),
+            Ok(gas) => with_margin(gas),
             Err(revert) => return Ok(Submission::Refused(revert)),
         };
-        let fees = self.chain.fees(&head, self.fee_ceiling).await?;
+        let Signed { id, attempt, likely } = self.sign(&head, data, gas).await?;
+        self.check_worth(&purpose, likely).await?;
+        self.store_and_send(id, purpose, attempt).await?;
+        Ok(Submission::Signed(id))
+    }
+
+    /// Signs a call under the next nonce, if the key can pay for it. Nothing is stored and nothing is sent.
+    async fn sign(&mut self, head: &Head, data: Bytes, gas: u64) -> Result<Signed, Error> {
+        let key = self.key.address();
+        let fees = self.chain.fees(head, self.fee_ceiling).await?;
         let nonce = self.next_nonce().await?;
         let id = TxId { key, nonce };
         let call = Read { to: evm(self.chain.marketplace()), data, gas };
@@ -160,16 +189,17 @@ impl Submitter {
             return Err(Error::NoGas { key, balance, needed });
         }
         let likely = head.base_fee.saturating_add(fees.max_tip).saturating_mul(u128::from(gas)).saturating_add(data_fee);
-        self.check_worth(purpose, likely).await?;
-        let (hash, raw) = (attempt.hash, attempt.raw.clone());
-        self.books.record("signed", vec![Event::TxSigned { id, purpose, attempt }]).await?;
-        tracing::info!(event = "tx_signed", job = %purpose.job(), purpose = ?purpose, key = %key, nonce, tx = %hash, "transaction stored, about to be sent");
-        self.send(id, &raw, hash).await?;
-        Ok(Submission::Signed(id))
+        Ok(Signed { id, attempt, likely })
     }
 
-    async fn moved(&self, purpose: Purpose, expect: Expect, head: &crate::Head) -> Result<Option<String>, Error> {
-        let job = purpose.job();
+    async fn store_and_send(&mut self, id: TxId, purpose: Purpose, attempt: Attempt) -> Result<(), Error> {
+        let (hash, raw) = (attempt.hash, attempt.raw.clone());
+        self.books.record("signed", vec![Event::TxSigned { id, purpose: purpose.clone(), attempt }]).await?;
+        tracing::info!(event = "tx_signed", job = %purpose.job(), purpose = ?purpose, key = %id.key, nonce = id.nonce, tx = %hash, "transaction stored, about to be sent");
+        self.send(id, &raw, hash).await
+    }
+
+    async fn moved(&self, job: JobId, expect: Expect, head: &Head) -> Result<Option<String>, Error> {
         let found = self.chain.job_at(job, at(&head.block)).await?.ok_or(Error::UnknownJob(job))?;
         let as_expected = match expect {
             Expect::Claimed { used, head } => {

@@ -29,7 +29,7 @@ const TRANSFER_GAS: u64 = 21_000;
 pub struct Stuck {
     /// Its nonce.
     pub nonce: u64,
-    /// The job it is for.
+    /// The job it is for; of several the first.
     pub job: JobId,
     /// Seconds for which it has been the next to be taken.
     pub seconds: u64,
@@ -111,8 +111,9 @@ impl Submitter {
         let key = self.key.address();
         let nearest = move |ledger: &milepost_ledger::Ledger| {
             let waiting = ledger.txs().filter(|tx| tx.id.key == key && matches!(tx.state, TxState::Signed | TxState::Sent));
-            let claims = waiting.filter(|tx| matches!(tx.purpose, Purpose::Claim(_)));
-            claims.filter_map(|tx| ledger.job(tx.purpose.job())?.deadline()).min()
+            // Of several claims in one transaction the most urgent one counts.
+            let claims = waiting.flat_map(|tx| tx.purpose.claims());
+            claims.filter_map(|claim| ledger.job(claim.job)?.deadline()).min()
         };
         self.books.db.query(nearest).await.map_err(crate::books::error)
     }
@@ -137,7 +138,7 @@ impl Submitter {
         };
         let attempt = sign::sign(&self.key, self.chain.chain_id(), tx.id.nonce, read, fees, self.clock.now())?;
         let (hash, raw) = (attempt.hash, attempt.raw.clone());
-        self.books.record(point, vec![Event::TxSigned { id: tx.id, purpose: tx.purpose, attempt }]).await?;
+        self.books.record(point, vec![Event::TxSigned { id: tx.id, purpose: tx.purpose.clone(), attempt }]).await?;
         tracing::info!(event = "tx_bumped", job = %tx.purpose.job(), purpose = ?tx.purpose, nonce = tx.id.nonce, tx = %hash, attempt = tx.attempts.len() + 1, ?urgency, max_fee = fees.max_fee, max_tip = fees.max_tip, "a higher fee is offered; every earlier form may still be mined");
         self.send(tx.id, &raw, hash).await.map(Ok)
     }

@@ -2,12 +2,13 @@
 
 use alloy::eips::BlockId;
 use alloy::rpc::types::TransactionReceipt;
-use milepost_ledger::{BlockRef, Digest, Event, Outcome, Purpose, RevertClass, Tx, TxId, TxState};
+use milepost_ledger::{BlockRef, Claim, ClaimId, Digest, Event, Outcome, Purpose, Refused, RevertClass, Tx, TxId, TxState};
 
 use super::{Submitter, sign};
 use crate::Error;
 use crate::chain::{Head, at};
 use crate::convert::digest;
+use crate::revert::Revert;
 
 /// Looks in a row at which a nonce must be found used up by somebody else before it is believed: behind one address there may
 /// be several nodes, one of which has not seen our transaction yet.
@@ -42,7 +43,7 @@ impl Submitter {
                     }
                     Err(error) => return Err(error),
                 }
-                changed.push(tx.purpose.job());
+                changed.extend(tx.purpose.jobs());
                 let id = tx.id;
                 match self.books.db.query(move |ledger| ledger.tx(id).cloned()).await.map_err(crate::books::error)? {
                     Some(next) => tx = next,
@@ -71,7 +72,7 @@ impl Submitter {
                 Some(found) if found == block.hash => {
                     let is_final = final_height.is_some_and(|height| block.number <= height);
                     if is_final {
-                        self.finalized(tx.id, tx.purpose, *block, *hash, outcome).await?;
+                        self.finalized(tx, *block, *hash, outcome).await?;
                     }
                     Ok(is_final)
                 }
@@ -116,6 +117,12 @@ impl Submitter {
             Outcome::Done { gas } => {
                 tracing::info!(event = "tx_included", job = %tx.purpose.job(), purpose = ?tx.purpose, nonce = tx.id.nonce, tx = %hash, block = block.number, gas, "transaction included");
             }
+            Outcome::Partly { refused, gas } => {
+                for Refused { claim, reason, class } in refused {
+                    tracing::error!(event = "claim_refused", job = %claim.job, claim = %claim, nonce = tx.id.nonce, tx = %hash, block = block.number, reason, ?class, "[MP-S-004] this claim of the transaction was refused; the others landed");
+                }
+                tracing::info!(event = "tx_included", job = %tx.purpose.job(), purpose = ?tx.purpose, nonce = tx.id.nonce, tx = %hash, block = block.number, gas, refused = refused.len(), "transaction included, some of its claims refused");
+            }
             Outcome::Reverted { reason, class, gas } => {
                 tracing::error!(event = "tx_reverted", job = %tx.purpose.job(), purpose = ?tx.purpose, nonce = tx.id.nonce, tx = %hash, block = block.number, gas, reason, ?class, "[MP-S-004] transaction reverted");
             }
@@ -124,11 +131,55 @@ impl Submitter {
     }
 
     /// A transaction that succeeded must have done what it was for: a claim logs exactly its tokens, and its end and head where the
-    /// contract tells them.
+    /// contract tells them. That several claims were submitted successfully says nothing of any of them: each must have logged that, or
+    /// that it was refused.
     async fn done(&self, tx: &Tx, receipt: &TransactionReceipt, gas: u64) -> Result<Outcome, Error> {
-        let Purpose::Claim(id) = tx.purpose else { return Ok(Outcome::Done { gas }) };
+        let mut refused = Vec::new();
+        for (place, id) in tx.purpose.claims().iter().enumerate() {
+            refused.extend(self.refused(*id, place, receipt).await?);
+        }
+        Ok(match (&tx.purpose, refused.pop()) {
+            (_, None) => Outcome::Done { gas },
+            (Purpose::Claims(_), Some(last)) => {
+                refused.push(last);
+                Outcome::Partly { refused, gas }
+            }
+            (_, Some(Refused { reason, class, .. })) => Outcome::Reverted { reason, class, gas },
+        })
+    }
+
+    /// Why the claim at this place of a transaction that succeeded has not landed, by the transaction's logs; `None` where it has.
+    async fn refused(&self, id: ClaimId, place: usize, receipt: &TransactionReceipt) -> Result<Option<Refused>, Error> {
         let claim = self.books.db.claim(id).map_err(crate::books::error)?;
         let claim = claim.ok_or_else(|| Error::LedgerStopped(format!("claim {id} has a transaction but no record")))?;
+        let adapter = self.chain.adapter().await?;
+        let market = crate::convert::evm(self.chain.marketplace());
+        let mut why = None;
+        for log in receipt.inner.logs().iter().filter(|log| log.address() == market) {
+            if let Some((job, index, reason)) = adapter.refused_of(log)?
+                && (job, index) == (id.job, place)
+            {
+                why = Some(Revert::decode(&reason));
+            }
+        }
+        let (landed, found) = self.landed(&claim, receipt).await?;
+        let (reason, class) = match (landed, why) {
+            (true, None) => return Ok(None),
+            (false, Some(revert)) => {
+                let terms = self.books.record_of(id.job).await?.and_then(|record| record.terms);
+                let class = revert.class(terms.as_ref());
+                (revert.text, class)
+            }
+            (true, Some(revert)) => {
+                (format!("[MP-S-018] claim {id} was accepted and refused ({}) in one transaction", revert.text), RevertClass::Stop)
+            }
+            (false, None) => (format!("[MP-S-018] the transaction succeeded without the event of claim {id}: {found}"), RevertClass::Stop),
+        };
+        Ok(Some(Refused { claim: id, reason, class }))
+    }
+
+    /// Whether the receipt holds the claim's event exactly as the claim was made, and what it holds.
+    async fn landed(&self, claim: &Claim, receipt: &TransactionReceipt) -> Result<(bool, String), Error> {
         let adapter = self.chain.adapter().await?;
         let topics = adapter.claim_topics();
         let ours = |log: &&alloy::rpc::types::Log| {
@@ -137,7 +188,7 @@ impl Submitter {
                 && log
                     .topics()
                     .get(1)
-                    .is_some_and(|job| alloy::primitives::U256::from_be_bytes(job.0) == alloy::primitives::U256::from(id.job.0))
+                    .is_some_and(|job| alloy::primitives::U256::from_be_bytes(job.0) == alloy::primitives::U256::from(claim.id.job.0))
         };
         let landed = receipt.inner.logs().iter().find(ours).map(|log| adapter.claim_of(log)).transpose()?;
         let as_claimed = landed.is_some_and(|landed| {
@@ -145,11 +196,7 @@ impl Submitter {
                 && landed.used.is_none_or(|used| used == claim.statement.end())
                 && landed.head.is_none_or(|head| head == claim.statement.head_after)
         });
-        if as_claimed {
-            return Ok(Outcome::Done { gas });
-        }
-        let reason = format!("[MP-S-018] the transaction succeeded without the event of claim {id}: {landed:?}");
-        Ok(Outcome::Reverted { reason, class: RevertClass::Stop, gas })
+        Ok((as_claimed, format!("{landed:?}")))
     }
 
     /// Why it reverted: the same call, tried in the state before its block, or at its end.
@@ -161,6 +208,11 @@ impl Submitter {
         };
         if gas >= limit {
             return Ok(Outcome::Reverted { reason: format!("out of gas at {limit}"), class: RevertClass::Replan, gas });
+        }
+        if matches!(tx.purpose, Purpose::Claims(_)) {
+            // A refused claim does not revert it, so that this says nothing of any claim: each is made anew, alone.
+            let reason = "several claims' transaction reverted as a whole".to_owned();
+            return Ok(Outcome::Reverted { reason, class: RevertClass::Replan, gas });
         }
         let terms = self.books.record_of(tx.purpose.job()).await?.and_then(|record| record.terms);
         let at_end = self.chain.replay(tx.id.key, &data, block).await?;
@@ -179,17 +231,17 @@ impl Submitter {
         })
     }
 
-    async fn finalized(&self, id: TxId, purpose: Purpose, block: BlockRef, hash: Digest, outcome: &Outcome) -> Result<(), Error> {
+    async fn finalized(&self, tx: &Tx, block: BlockRef, hash: Digest, outcome: &Outcome) -> Result<(), Error> {
         self.chain.saw_final(block.number);
-        self.books.record("final", vec![Event::TxFinal { id }]).await?;
-        match (purpose, outcome) {
-            (Purpose::Claim(claim), Outcome::Done { gas }) => {
-                let by = self.chain.final_by(block.number);
-                tracing::info!(event = "claim_final", job = %claim.job, claim = %claim, tx = %hash, block = block.number, gas, by, "claim confirmed");
-            }
-            _ => {
-                tracing::info!(event = "tx_final", job = %purpose.job(), purpose = ?purpose, tx = %hash, block = block.number, "transaction confirmed");
-            }
+        self.books.record("final", vec![Event::TxFinal { id: tx.id }]).await?;
+        let by = self.chain.final_by(block.number);
+        let claims = tx.purpose.claims();
+        for claim in claims.iter().filter(|claim| outcome.refusal_of(**claim).is_none()) {
+            let gas = tx.share(u128::from(outcome.gas()), claim.job);
+            tracing::info!(event = "claim_final", job = %claim.job, claim = %claim, tx = %hash, block = block.number, gas, by, "claim confirmed");
+        }
+        if claims.is_empty() || claims.iter().any(|claim| outcome.refusal_of(*claim).is_some()) {
+            tracing::info!(event = "tx_final", job = %tx.purpose.job(), purpose = ?tx.purpose, tx = %hash, block = block.number, "transaction confirmed");
         }
         Ok(())
     }

@@ -143,7 +143,7 @@ impl World {
     }
 
     pub fn txs(&self, job: JobId) -> Vec<Tx> {
-        self.db.txs().expect("readable").into_iter().filter(|tx| tx.purpose.job() == job).collect()
+        self.db.txs().expect("readable").into_iter().filter(|tx| tx.purpose.concerns(job)).collect()
     }
 
     /// Waits until the account's record is as wished. Panics with the record if that takes too long.
