@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::{SinkExt, StreamExt};
 use milepost_statement::{Address, ChainId, Digest, Domain, JobId, SigningKey, TokenCount, TokenId, TokenSeq, TurnReceipt, open_digest};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
 
@@ -61,17 +62,36 @@ impl Skimmer {
     }
 }
 
-async fn pass(mut client: TcpStream, target: SocketAddr, seen: &Mutex<Seen>, cover: &Cover) {
+/// Passes requests on as they are. A connection that is used again for the socket's handshake is closed: the client makes another one, which
+/// is looked at.
+async fn pass_http(client: TcpStream, target: SocketAddr) {
+    let Ok(node) = TcpStream::connect(target).await else { return };
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_node, mut to_node) = node.into_split();
+    let up = async {
+        let mut buffer = vec![0; 16 * 1024];
+        loop {
+            match from_client.read(&mut buffer).await {
+                Ok(count) if count > 0 && !buffer[..count].starts_with(b"GET /v1/ws") => {
+                    if to_node.write_all(&buffer[..count]).await.is_err() {
+                        return;
+                    }
+                }
+                _ => return,
+            }
+        }
+    };
+    // Either side's end is the end of both.
+    tokio::select! { () = up => {}, _ = tokio::io::copy(&mut from_node, &mut to_client) => {} }
+}
+
+async fn pass(client: TcpStream, target: SocketAddr, seen: &Mutex<Seen>, cover: &Cover) {
     let mut head = [0; 10];
     while client.peek(&mut head).await.is_ok_and(|count| count > 0 && count < head.len()) {
         tokio::task::yield_now().await;
     }
     if &head != b"GET /v1/ws" {
-        if let Ok(mut node) = TcpStream::connect(target).await {
-            // Either side's end is the end of both.
-            let _ = tokio::io::copy_bidirectional(&mut client, &mut node).await;
-        }
-        return;
+        return pass_http(client, target).await;
     }
     let client = tokio_tungstenite::accept_async(client).await.expect("a client's handshake");
     let (node, _) = tokio_tungstenite::connect_async(format!("ws://{target}/v1/ws")).await.expect("the node's door");
