@@ -119,14 +119,7 @@ async fn a_validator_says_what_keeps_it_from_starting_and_by_its_exit_code_wheth
 
     // A second process with the same folder, and every command that needs the database for itself.
     let (code, log) = committee
-        .start_with(
-            1,
-            &[
-                ("validator.listen", "127.0.0.1:0".to_owned()),
-                ("validator.metrics_listen", "127.0.0.1:0".to_owned()),
-                ("validator.certificates_listen", "127.0.0.1:0".to_owned()),
-            ],
-        )
+        .start_with(1, &[("validator.listen", "127.0.0.1:0".to_owned()), ("validator.metrics_listen", "127.0.0.1:0".to_owned())])
         .end();
     let said = log.iter().map(Value::to_string).collect::<String>();
     assert!(code == Some(75) && said.contains("has this database open"), "{code:?}: {said}");
@@ -228,7 +221,7 @@ async fn under_the_rule_single_nothing_above_the_chains_own_tag_is_certified() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hosts_doctor_looks_at_the_certificates_that_make_its_claims_final() {
     let committee = Committee::new(4, &[]).await;
-    let mut validators: Vec<_> = (1..=4).map(|id| committee.start(id)).collect();
+    let mut validators: Vec<_> = (1..=4).map(|id| committee.start_with(id, &[committee.certificates(id)])).collect();
     committee.offer(3).await;
     for validator in &mut validators {
         validator.wait("it signs", |status| status["standing"] == "signing").await;

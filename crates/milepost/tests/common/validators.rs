@@ -87,6 +87,11 @@ impl Committee {
         self.home(id).join("data").join("finality")
     }
 
+    /// Where the set file says that it gives certificates: a setting for those that are to listen there.
+    pub fn certificates(&self, id: u32) -> (&'static str, String) {
+        ("validator.certificates_listen", format!("127.0.0.1:{}", self.ports[first_port(id) + 2]))
+    }
+
     /// The set file.
     pub fn set_file(&self) -> PathBuf {
         self.folder.path().join("set.toml")
@@ -105,7 +110,6 @@ impl Committee {
             ("transport_key", path(home.join("transport.pem"))),
             ("listen", format!("127.0.0.1:{}", self.ports[at])),
             ("metrics_listen", format!("127.0.0.1:{}", self.ports[at + 1])),
-            ("certificates_listen", format!("127.0.0.1:{}", self.ports[at + 2])),
             ("rpc_url", self.chain.url().to_owned()),
             ("poll_ms", "50".to_owned()),
             ("depth", "0".to_owned()),
