@@ -123,8 +123,8 @@ impl Ledger {
         if matches!(tx.purpose, Purpose::Claim(_)) && landed.iter().any(|claim| self.carrier(id, **claim).is_none()) {
             return Err(Error::UnknownTx(id));
         }
-        let moved = |account: &Account| Ok((account.id(), Positions { landed: account.claim_end(id)?, ..account.record.positions }));
-        let moves = landed.into_iter().filter_map(|claim| self.carrier(id, *claim)).map(moved).collect::<Result<Vec<_>, Error>>()?;
+        let forth = |account: &Account| Ok((account.id(), Positions { landed: account.claim_end(id)?, ..account.record.positions }));
+        let moves = landed.into_iter().filter_map(|claim| self.carrier(id, *claim)).map(forth).collect::<Result<Vec<_>, Error>>()?;
         let mut effects = self.move_all(moves)?;
         effects.insert(0, self.set_tx(id, TxState::Included { block, hash, outcome })?);
         Ok(effects)
@@ -153,8 +153,7 @@ impl Ledger {
         let purpose = tx.purpose.clone();
         let mut effects = match (&purpose, &outcome) {
             (Purpose::Claim(_) | Purpose::Claims(_), _) => self.claims_final(id, &purpose, block, &outcome)?,
-            (Purpose::Fill(_), _) => Vec::new(),
-            (Purpose::RequestClose(_) | Purpose::Finalize(_), Outcome::Done { .. } | Outcome::Partly { .. }) => Vec::new(),
+            (Purpose::Fill(_), _) | (_, Outcome::Done { .. } | Outcome::Partly { .. }) => Vec::new(),
             (Purpose::RequestClose(_) | Purpose::Finalize(_), Outcome::Reverted { class, .. }) => {
                 self.closing_failed(id, &purpose, Some(*class))
             }
