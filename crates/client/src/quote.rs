@@ -71,9 +71,9 @@ impl Chain {
         if quote.expires_at < now.saturating_add(LEAST_SECONDS) {
             return Err(wrong("expiry", format!("{}, and it is {now} on the chain", quote.expires_at)));
         }
-        let signer = signed.signer(&domain).map_err(|error| wrong("signature", error.to_string()))?;
-        if signer != offer.host && !offer.submitters.contains(&signer) {
-            return Err(wrong("signer", format!("{signer}, which is neither the host nor one of its submitter keys")));
+        let by = signed.signer(&domain).map_err(|error| wrong("signature", error.to_string()))?;
+        if by != offer.host && !offer.submitters.contains(&by) {
+            return Err(wrong("signer", format!("{by}, which is neither the host nor one of its submitter keys")));
         }
         Ok(Amount(quote.price))
     }

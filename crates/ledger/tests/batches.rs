@@ -147,12 +147,12 @@ fn a_batch_holds_two_claims_or_more_each_of_another_job() {
 #[test]
 fn a_nonce_keeps_its_claims_for_life() {
     let mut desk = Desk::new(3);
-    desk.ok(signed(BATCH, &desk.claims[..2].to_vec(), 0));
+    desk.ok(signed(BATCH, &desk.claims[..2], 0));
     let (all, turned) = (desk.claims.clone(), vec![desk.claims[1], desk.claims[0]]);
     for other in [all, turned, vec![desk.claims[0], desk.claims[2]]] {
         assert_eq!(desk.refused(signed(BATCH, &other, 1)), Error::NonceTaken(BATCH), "{other:?}");
     }
-    desk.ok(signed(BATCH, &desk.claims[..2].to_vec(), 1));
+    desk.ok(signed(BATCH, &desk.claims[..2], 1));
     assert_eq!(desk.ledger.tx(BATCH).expect("there").attempts.len(), 2);
 }
 
@@ -185,7 +185,7 @@ fn a_refused_claim_of_a_batch_is_owed_again_and_the_others_are_paid() {
 #[test]
 fn what_a_batch_is_said_to_have_refused_must_be_of_it() {
     let mut desk = Desk::new(3);
-    desk.ok(signed(BATCH, &desk.claims[..2].to_vec(), 0));
+    desk.ok(signed(BATCH, &desk.claims[..2], 0));
     let [first, other] = [desk.claims[0], desk.claims[2]];
     let include = |outcome| Event::TxIncluded { id: BATCH, hash: attempt(BATCH, 0).hash, block: block(7), outcome };
     for refused in [vec![], vec![other], vec![first, other], vec![first, first]] {

@@ -148,7 +148,7 @@ impl World {
                 (TxState::Included { .. }, _) => Event::TxReorged { id: tx.id },
                 (_, 1) => Event::TxReplaced { id: tx.id },
                 (_, 3) => {
-                    let number = tx.attempts.len() as u8;
+                    let number = u8::try_from(tx.attempts.len()).expect("at most 16");
                     Event::TxSigned { id: tx.id, purpose: tx.purpose.clone(), attempt: attempt(tx.id, number) }
                 }
                 (_, b) => Event::TxIncluded {

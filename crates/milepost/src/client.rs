@@ -58,7 +58,7 @@ async fn chat(args: &ChatArgs, json: bool) -> Result<(), String> {
                 println!("{}", json!({ "event": "tokens", "seq": seq, "tokens": ids.len(), "text": text, "left": left }));
             }
             Event::Reconnecting { attempt, reason } => {
-                eprintln!("\n[the stream was cut ({reason}); attempt {attempt} to take it up again]")
+                eprintln!("\n[the stream was cut ({reason}); attempt {attempt} to take it up again]");
             }
             Event::Sealed(_) | Event::Receipt(_) => {}
         }

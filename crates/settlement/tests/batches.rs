@@ -299,8 +299,8 @@ fn starved(world: &World, claims: &[Claim], gas_limit: u64) -> Result<Event, Box
         input: call.abi_encode().into(),
         ..TxEip1559::default()
     };
-    let signer = PrivateKeySigner::from_bytes(&world.deployed.actors.submitter.key)?;
-    let signed = TxEnvelope::from(tx.clone().into_signed(signer.sign_hash_sync(&tx.signature_hash())?));
+    let key = PrivateKeySigner::from_bytes(&world.deployed.actors.submitter.key)?;
+    let signed = TxEnvelope::from(tx.clone().into_signed(key.sign_hash_sync(&tx.signature_hash())?));
     let attempt = Attempt {
         hash: Digest(signed.tx_hash().0),
         raw: signed.encoded_2718(),

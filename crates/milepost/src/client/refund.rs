@@ -49,7 +49,7 @@ fn show(session: &Session, refund: &Refund, json: bool) {
     let job = session.job_id();
     match refund.state {
         RefundState::Paid if refund.credit == Amount(0) => {
-            println!("job {job} is paid out: {} came back to {}", refund.amount, session.record().depositor)
+            println!("job {job} is paid out: {} came back to {}", refund.amount, session.record().depositor);
         }
         RefundState::Paid => println!("job {job} is paid out; {} are owed to you and could not be withdrawn: try again", refund.credit),
         RefundState::Closing { claim_until } => {

@@ -31,15 +31,15 @@ impl milepost_gateway::Readiness for Readiness {
                     (false, format!("{}: {}", trouble.message, trouble.advice))
                 }
             };
-            checks.push(check("chain", ok, message));
+            checks.push(check("chain", ok, &message));
             let (ok, message) = money_verdict(&status);
-            checks.push(check("money", ok, message));
+            checks.push(check("money", ok, &message));
             let finality = &status.finality;
             match (&finality.trouble, &finality.certified) {
-                (Some(trouble), _) => checks.push(check("finality", false, format!("{}: {}", trouble.message, trouble.advice))),
+                (Some(trouble), _) => checks.push(check("finality", false, &format!("{}: {}", trouble.message, trouble.advice))),
                 (None, Some(newest)) => {
                     let found = format!("{}; the newest is of checkpoint {}, block {}", finality.source, newest.checkpoint, newest.block);
-                    checks.push(check("finality", true, found));
+                    checks.push(check("finality", true, &found));
                 }
                 // Not looked yet, or a source that cannot be in trouble by itself.
                 (None, None) => {}
@@ -47,10 +47,10 @@ impl milepost_gateway::Readiness for Readiness {
         }
         if let Some(prover) = &self.prover {
             let (ok, message) = prover_verdict(&prover.borrow());
-            checks.push(check("prover", ok, message));
+            checks.push(check("prover", ok, &message));
         }
         if checks.is_empty() {
-            checks.push(check("mode", true, "log mode: nothing is settled, nothing is earned".to_owned()));
+            checks.push(check("mode", true, "log mode: nothing is settled, nothing is earned"));
         }
         checks
     }
@@ -91,9 +91,9 @@ pub(crate) fn prover_verdict(status: &milepost_prover::Status) -> (bool, String)
     }
 }
 
-fn check(name: &str, ok: bool, message: String) -> Check {
+fn check(name: &str, ok: bool, message: &str) -> Check {
     // An endpoint's own words may repeat its address.
-    Check { name: name.to_owned(), ok, message: crate::redact::clean(&message).into_owned() }
+    Check { name: name.to_owned(), ok, message: crate::redact::clean(message).into_owned() }
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ pub(crate) async fn node_tests(files: &[&str], variables: &[(&str, String)], cou
     printed.rewind().expect("a file");
     printed.read_to_string(&mut text).expect("text");
     let status = status.unwrap_or_else(|_| panic!("{files:?} do not end within {LIMIT:?}:\n{text}")).expect("it ended");
-    assert!(status.success(), "{files:?}: {}\n{text}", status);
+    assert!(status.success(), "{files:?}: {status}\n{text}");
     // A file that ran nothing would pass as well.
     assert!(text.contains(&format!("\n# pass {count}\n")), "{count} tests are expected to pass:\n{text}");
     text

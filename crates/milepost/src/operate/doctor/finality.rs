@@ -136,10 +136,10 @@ async fn judge(agreement: &Agreement, section: &Certificates, state: &State, see
                 findings.ok("certificates", format!("{who} answers, up to checkpoint {}", source.finalized));
             }
             (Some(trouble), _) => {
-                findings.warning("certificates", format!("{who}: {trouble}"), "one that answers is enough; tell its operator")
+                findings.warning("certificates", format!("{who}: {trouble}"), "one that answers is enough; tell its operator");
             }
             (None, None) => {
-                findings.warning("certificates", format!("{who} did not answer in {} s", PATIENCE.as_secs()), "tell its operator")
+                findings.warning("certificates", format!("{who} did not answer in {} s", PATIENCE.as_secs()), "tell its operator");
             }
         }
     }
@@ -171,7 +171,7 @@ async fn judge(agreement: &Agreement, section: &Certificates, state: &State, see
             judge_age(&told, now.saturating_sub(block.header.timestamp()), section.stale_seconds, findings);
         }
         Ok(None) => {
-            findings.warning("newest certificate", format!("{told}: the endpoint does not have that block yet"), "the endpoint lags")
+            findings.warning("newest certificate", format!("{told}: the endpoint does not have that block yet"), "the endpoint lags");
         }
         Err(error) => findings.skipped("newest certificate", format!("{told}; the chain does not say how old: {error}")),
     }
