@@ -44,15 +44,15 @@ async fn batch(world: &World, what: &str, wish: impl Fn(&Tx) -> bool) -> Tx {
     .await
 }
 
-async fn pooled(world: &World) -> B256 {
-    loop {
-        if let Ok(pool) = world.chain.pool().await
-            && let Some(hash) = pool.first()
-        {
-            return *hash;
+/// The first transaction of the chain's pool that is as wished. The pool shows what it was given a moment later.
+async fn pooled(world: &World, wish: impl Fn(&B256) -> bool) -> B256 {
+    for _ in 0..1_000 {
+        if let Some(hash) = world.chain.pool().await.ok().and_then(|pool| pool.into_iter().find(&wish)) {
+            return hash;
         }
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
+    panic!("the pool has no such transaction after ten seconds");
 }
 
 /// Makes blocks until the jobs are paid.
@@ -90,7 +90,7 @@ async fn claims_of_several_jobs_share_a_transaction_and_each_is_paid() -> Done {
     let tx = batch(&world, "signed", |_| true).await;
     assert_eq!((world.db.txs()?.len(), tx.id.nonce, tx.purpose.claims().len()), (1, 0, 3), "one nonce for three claims");
     assert!(jobs.iter().all(|job| world.record(*job).positions.submitted.0 == 100));
-    pooled(&world).await;
+    pooled(&world, |_| true).await;
     world.chain.mine(1).await?;
     batch(&world, "included", |tx| matches!(tx.state, TxState::Included { .. })).await;
     assert!(jobs.iter().all(|job| world.record(*job).positions.landed.0 == 100 && world.record(*job).positions.finalized.0 == 0));
@@ -118,13 +118,13 @@ async fn a_refused_claim_of_a_batch_costs_only_itself() -> Done {
     let (world, jobs) = together(3, 4).await?;
     let settlement = world.start().await?;
     // On its way, and lost; meanwhile the host finalizes one of the jobs by hand.
-    let ours = pooled(&world).await;
+    let ours = pooled(&world, |_| true).await;
     world.chain.drop_transaction(ours).await?;
     let call = JobMarketplace::finalizeCall { jobId: U256::from(jobs[1].0) };
     let market = TxKind::Call(world.deployed.marketplace);
     world.chain.submit("finalize", world.deployed.actors.host.address, market, call.abi_encode().into(), U256::ZERO).await?;
     world.chain.mine(1).await?;
-    assert_eq!(pooled(&world).await, ours, "the same bytes");
+    assert_eq!(pooled(&world, |_| true).await, ours, "the same bytes");
     world.chain.mine(1).await?;
     let tx = batch(&world, "included", |tx| tx.outcome().is_some()).await;
     let refused = match tx.outcome() {
@@ -150,7 +150,7 @@ async fn a_refused_claim_of_a_batch_costs_only_itself() -> Done {
 async fn a_reorganisation_takes_every_claim_of_a_batch_back_and_the_same_bytes_are_sent_again() -> Done {
     let (world, jobs) = together(3, 3).await?;
     let settlement = world.start().await?;
-    let hash = pooled(&world).await;
+    let hash = pooled(&world, |_| true).await;
     world.chain.mine(1).await?;
     let all_landed = |world: &World| jobs.iter().all(|job| world.record(*job).positions.landed.0 == 100);
     eventually("landed", || if all_landed(&world) { Ok(()) } else { Err(String::new()) }).await;
@@ -160,7 +160,7 @@ async fn a_reorganisation_takes_every_claim_of_a_batch_back_and_the_same_bytes_a
         let positions = world.record(*job).positions;
         assert_eq!((positions.landed.0, positions.submitted.0), (0, 100), "job {job}: a claim in a block that is gone");
     }
-    assert_eq!(pooled(&world).await, hash, "the same bytes");
+    assert_eq!(pooled(&world, |_| true).await, hash, "the same bytes");
     world.chain.mine(3).await?;
     let tx = batch(&world, "final", |tx| matches!(tx.state, TxState::Final { .. })).await;
     assert_eq!((tx.attempts.len(), world.db.txs()?.len()), (1, 1));
@@ -231,7 +231,7 @@ async fn a_batch_that_waits_is_raised_and_every_form_carries_the_same_claims() -
 async fn a_batch_whose_nonce_somebody_else_used_is_given_up_at_finality_and_each_claim_is_made_anew() -> Done {
     let (world, jobs) = together(2, 3).await?;
     let settlement = world.start().await?;
-    let ours = pooled(&world).await;
+    let ours = pooled(&world, |_| true).await;
     world.chain.drop_transaction(ours).await?;
     let (key, stranger) = (world.deployed.actors.submitter.address, world.deployed.actors.stranger.address);
     world.chain.submit("a foreign transaction", key, TxKind::Call(stranger), Bytes::new(), U256::from(1)).await?;
@@ -260,9 +260,7 @@ async fn a_batch_that_an_operator_cancels_leaves_every_claim_owed() -> Done {
     let tx = batch(&world, "signed", |_| true).await;
     settlement.cancel(tx.id);
     let tx = batch(&world, "cancelling", |tx| tx.attempts.len() >= 2).await;
-    while !world.chain.pool().await?.contains(&B256::from(tx.attempts[1].hash.0)) {
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
+    pooled(&world, |hash| hash.0 == tx.attempts[1].hash.0).await;
     world.chain.mine(1).await?;
     eventually("owed again", || {
         let states: Vec<_> = jobs.iter().map(|job| world.claims(*job)[0].state.clone()).collect();
@@ -325,7 +323,7 @@ async fn a_batch_that_runs_out_of_gas_lands_nothing_and_each_claim_is_made_anew_
     let claims: Vec<_> = jobs.iter().map(|job| world.claims(*job).remove(0)).collect();
     world.db.apply(vec![starved(&world, &claims, 70_000)?]).await?;
     let settlement = world.start().await?;
-    pooled(&world).await;
+    pooled(&world, |_| true).await;
     world.chain.mine(1).await?;
     let tx = batch(&world, "final", |tx| matches!(tx.state, TxState::Final { .. })).await;
     assert!(matches!(tx.outcome(), Some(Outcome::Reverted { class: RevertClass::Replan, .. })), "{tx:#?}");
