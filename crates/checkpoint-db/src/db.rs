@@ -17,9 +17,9 @@ use crate::witness::{Testimonial, Witness};
 /// Version of tables and rows together.
 pub(crate) const SCHEMA: u32 = 1;
 
-/// A flush also moves the log into table files when this much has been written since it last did: about 150 checkpoints of 21 votes. It
+/// A flush also moves the log into table files when this much has been written since it last did: about 75 checkpoints of 21 votes. It
 /// keeps what a restart must replay, and the logs on the disk, short.
-const SETTLE_BYTES: usize = 512 << 10;
+const SETTLE_BYTES: usize = 256 << 10;
 
 /// Figures about a checkpoint database, under the names that operators of the known validator use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -127,7 +127,7 @@ impl CheckpointDB {
     fn signatures(&self, range: Range, limit: usize) -> Result<Vec<SignedVote>, Error> {
         let mut found = Vec::new();
         let mut link: Option<(Vec<u8>, Vote)> = None;
-        for entry in entries(&*self.store, SIGNATURES, range, Order::Ascending) {
+        for entry in entries(&*self.store, SIGNATURES, range, Order::Ascending).in_pages_of(limit) {
             if found.len() >= limit {
                 break;
             }
@@ -177,7 +177,7 @@ impl CheckpointDB {
     pub(crate) fn certificates(&self, range: &Range, order: Order, limit: usize) -> Result<Vec<Certificate>, Error> {
         let mut found = Vec::new();
         for table in [CERTIFICATES, BOUNDARIES] {
-            for entry in entries(&*self.store, table, range.clone(), order).take(limit) {
+            for entry in entries(&*self.store, table, range.clone(), order).in_pages_of(limit).take(limit) {
                 let (key, value) = entry?;
                 found.push(tables::certificate(table, &key, tables::open(table, &key, &value)?)?);
             }
@@ -243,8 +243,10 @@ impl CheckpointDB {
 
     /// Evidence with ids above `after`, ascending, at most `limit`.
     pub fn evidence_after(&self, after: Option<EvidenceId>, limit: usize) -> Result<Vec<Evidence>, Error> {
-        let found = entries(&*self.store, EVIDENCE, tables::evidence_range(after.as_ref()), Order::Ascending).take(limit);
+        let found = entries(&*self.store, EVIDENCE, tables::evidence_range(after.as_ref()), Order::Ascending);
         found
+            .in_pages_of(limit)
+            .take(limit)
             .map(|entry| entry.and_then(|(key, value)| tables::evidence(&key, tables::open(EVIDENCE, &key, &value)?)).map_err(Error::from))
             .collect()
     }

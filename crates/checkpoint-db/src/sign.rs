@@ -55,8 +55,10 @@ impl CheckpointDB {
     }
 
     pub(crate) fn own_votes(&self, range: &milepost_store::Range, limit: usize) -> Result<Vec<Vote>, Error> {
-        let found = entries(&*self.store, OWN_VOTES, range.clone(), Order::Ascending).take(limit);
+        let found = entries(&*self.store, OWN_VOTES, range.clone(), Order::Ascending);
         found
+            .in_pages_of(limit)
+            .take(limit)
             .map(|entry| entry.and_then(|(key, value)| tables::own_vote(&key, tables::open(OWN_VOTES, &key, &value)?)).map_err(Error::from))
             .collect()
     }

@@ -94,6 +94,7 @@ impl Rows {
     pub(crate) fn checkpoints(&self, id: AccountId, from: u64, limit: usize) -> Result<Vec<CheckpointRecord>, Error> {
         let rows = store::Range::between(tables::checkpoint(id, from), tables::checkpoint(id, u64::MAX));
         entries(&*self.store, tables::CHECKPOINT, rows, Order::Ascending)
+            .in_pages_of(limit)
             .take(limit)
             .map(|row| row.map_err(Error::from).and_then(|(key, value)| decoded(tables::CHECKPOINT, &key, &value, "checkpoint record")))
             .collect()

@@ -43,6 +43,9 @@ const MAX_MANIFEST_BYTES: usize = 1 << 20;
 /// Space set aside for the manifest at a time; the default of 4 MiB is as much as a thousand checkpoints.
 const MANIFEST_PREALLOCATION_BYTES: usize = 64 << 10;
 
+/// The column family that every RocksDB database has.
+const DEFAULT_TABLE: &str = "default";
+
 /// The RocksDB engine.
 ///
 /// Guarantees: what [`Storage`] promises, as far as the kernel and the disk honour `fdatasync`.
@@ -61,16 +64,25 @@ impl Rocks {
     /// Opens the database at `path`, and creates it and its missing tables if need be. Tables on the disk that are not
     /// named are left alone.
     pub fn open(path: &Path, tables: &[Table]) -> Result<Self, Error> {
-        let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
         let options = database_options();
-        let mut names: Vec<String> = tables.iter().map(|table| table.name().to_owned()).collect();
-        // A database must be opened with every table it has. `CURRENT` is the file that makes a directory a database.
-        if path.join("CURRENT").exists() {
-            let existing = DB::list_cf(&options, path).map_err(|error| opening(path, error))?;
-            names.extend(existing.into_iter().filter(|name| tables.iter().all(|table| table.name() != name)));
-        }
-        let families = names.into_iter().map(|name| ColumnFamilyDescriptor::new(name, table_options(&cache)));
-        let db = DB::open_cf_descriptors(&options, path, families).map_err(|error| opening(path, error))?;
+        let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
+        let open = |names: &[String]| {
+            let families = names.iter().map(|name| ColumnFamilyDescriptor::new(name, table_options(&cache)));
+            DB::open_cf_descriptors(&options, path, families)
+        };
+        // A database must be opened with every table it has, the one that RocksDB always makes included.
+        let mut names: Vec<String> = tables.iter().map(|table| table.name().to_owned()).chain([DEFAULT_TABLE.to_owned()]).collect();
+        let db = match open(&names) {
+            // What it has is written in a file that takes a millisecond to read: it is asked only where there is more than was named.
+            Err(error) if error.kind() == ErrorKind::InvalidArgument => {
+                let existing = DB::list_cf(&options, path).map_err(|error| opening(path, error))?;
+                let unnamed: Vec<String> = existing.into_iter().filter(|name| !names.contains(name)).collect();
+                names.extend(unnamed);
+                open(&names)
+            }
+            opened => opened,
+        };
+        let db = db.map_err(|error| opening(path, error))?;
         Ok(Self {
             db,
             tables: tables.to_vec(),

@@ -230,6 +230,11 @@ fn a_long_table_is_read_in_bounded_pages() {
     assert_eq!(page.entries.len(), MAX_PAGE_ENTRIES);
     let keys: Vec<_> = entries(&store, A, Range::all(), Order::Descending).map(|entry| entry.unwrap().0).collect();
     assert!(keys.iter().eq((0..10_000u32).rev().map(|n| n.to_be_bytes().to_vec()).collect::<Vec<_>>().iter()));
+    for size in [0, 1, 7, 9_999, usize::MAX] {
+        let paged: Vec<_> =
+            entries(&store, A, Range::all(), Order::Descending).in_pages_of(size).map(|entry| entry.unwrap().0).take(20).collect();
+        assert_eq!(paged, keys[..20], "in pages of {size}");
+    }
 }
 
 #[cfg(feature = "rocksdb-any")]
