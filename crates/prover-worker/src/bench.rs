@@ -1,35 +1,46 @@
 //! Figures: what claims of different sizes cost to prove.
 
+use std::time::Instant;
+
 use anyhow::{Context, Result};
-use milepost_prover::{CheckpointInput, ProofRequest, sample_request};
+use milepost_prover::{CheckpointInput, IMAGE_ID, ProofRequest, sample_request};
 use milepost_statement::{Digest, TokenCount, TokenId, checkpoint_head};
 
-use crate::execute;
+use crate::{empty, execute, prove};
 
 /// Claims measured when none are named.
-const SIZES: &[usize] = &[10, 100, 300, 1_000];
+const SIZES: &[usize] = &[100, 300, 1_000, 2_000];
 /// Tokens of a checkpoint, as a host seals them by default.
 const CHECKPOINT: usize = 100;
 
-/// Proves a claim of each size and prints a line for it.
+/// Proves the empty program, then a claim of each size, and prints a line for each: its figures and its time against the empty one's.
 pub(crate) fn bench(tokens: &[&str]) -> Result<()> {
     let named = tokens.iter().map(|text| text.parse().with_context(|| format!("{text} is not a number of tokens")));
     let mut sizes: Vec<usize> = named.collect::<Result<_>>()?;
     if sizes.is_empty() {
         sizes = SIZES.to_vec();
     }
-    println!("{:>8} {:>9} {:>8} {:>10} {:>9} {:>9} {:>9}", "tokens", "cycles", "paging", "po2", "seconds", "bytes", "verify ms");
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    println!("milepost-prover {} on {}, {cores} cores, image {IMAGE_ID}", env!("CARGO_PKG_VERSION"), prove::BACKEND);
+    println!(
+        "{:>8} {:>9} {:>8} {:>10} {:>9} {:>9} {:>9} {:>9}",
+        "tokens", "cycles", "paging", "po2", "seconds", "of empty", "bytes", "verify ms"
+    );
+
+    let started = Instant::now();
+    let run = execute::run(&empty::elf(), &[], execute::MAX_SEGMENT_PO2)?;
+    let bytes = prove::seal_bytes(&run.segments)?;
+    let empty = started.elapsed().as_secs_f64();
+    let po2: Vec<u32> = run.segments.iter().map(|segment| segment.po2).collect();
+    let row = |name: &str, cycles, paging, po2: &[u32], seconds: f64, bytes, verify: Option<f64>| {
+        let verify = verify.map_or_else(|| "-".to_owned(), |seconds| format!("{:.1}", seconds * 1e3));
+        let (po2, ratio) = (join(po2), seconds / empty);
+        println!("{name:>8} {cycles:>9} {paging:>8} {po2:>10} {seconds:>9.1} {ratio:>9.2} {bytes:>9} {verify:>9}");
+    };
+    row("empty", run.user_cycles, run.paging_cycles, &po2, empty, bytes, None);
     for size in sizes {
         let made = crate::make(&claim(size))?;
-        let po2 = join(&made.po2);
-        println!(
-            "{size:>8} {:>9} {:>8} {po2:>10} {:>9.1} {:>9} {:>9.1}",
-            made.cycles,
-            made.paging,
-            made.seconds,
-            made.receipt.len(),
-            made.verify_seconds * 1e3
-        );
+        row(&size.to_string(), made.cycles, made.paging, &made.po2, made.seconds, made.receipt.len(), Some(made.verify_seconds));
     }
     Ok(())
 }

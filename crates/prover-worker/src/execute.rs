@@ -12,7 +12,7 @@ use crate::guest;
 
 /// Largest segment: 2^16 cycles hold some 7,000 tokens and take 600 MB to prove; larger claims take several segments, which
 /// costs them a tenth more cycles and keeps memory, progress and the time to a kill bounded.
-pub(crate) const MAX_SEGMENT_PO2: usize = 16;
+pub(crate) const MAX_SEGMENT_PO2: usize = milepost_prover::MAX_SEGMENT_PO2 as usize;
 /// Most cycles of one execution, 4,096 times the smallest segment: millions of tokens, so a bound on runaway input only.
 const MAX_CYCLES: u64 = 1 << 26;
 /// Most cycles of one instruction. The guest's longest are SHA-256 of ten blocks (690) and a read of 1 KiB (70); the
@@ -85,9 +85,24 @@ impl Syscall for Host<'_> {
 
 /// Runs the guest on `input` with segments of at most `2^max_po2` cycles.
 pub(crate) fn execute(input: &[u8], max_po2: usize) -> Result<Execution> {
+    let Run { journal, segments, user_cycles, paging_cycles } = run(guest::ELF, input, max_po2)?;
+    let journal = journal.try_into().map_err(|found: Vec<u8>| anyhow::anyhow!("the guest committed {} bytes", found.len()))?;
+    Ok(Execution { journal, segments, user_cycles, paging_cycles })
+}
+
+/// What a program did, whatever program it is.
+pub(crate) struct Run {
+    journal: Vec<u8>,
+    pub(crate) segments: Vec<Segment>,
+    pub(crate) user_cycles: u64,
+    pub(crate) paging_cycles: u64,
+}
+
+/// Runs a program on `input` to a good end.
+pub(crate) fn run(elf: &[u8], input: &[u8], max_po2: usize) -> Result<Run> {
     let host = Host { input, at: Cell::new(0), journal: RefCell::default() };
     let mut segments = Vec::new();
-    let result = Executor::new(guest::image(guest::ELF)?, &host, None, Vec::new(), None).run(
+    let result = Executor::new(guest::image(elf)?, &host, None, Vec::new(), None).run(
         max_po2,
         MAX_INSN_CYCLES,
         CycleLimit::Hard(MAX_CYCLES),
@@ -101,7 +116,6 @@ pub(crate) fn execute(input: &[u8], max_po2: usize) -> Result<Execution> {
         Some(TerminateState { a0, .. }) => return Err(Refused(a0.0).into()),
         None => anyhow::bail!("the guest did not terminate"),
     }
-    let journal = host.journal.into_inner();
-    let journal = journal.try_into().map_err(|found: Vec<u8>| anyhow::anyhow!("the guest committed {} bytes", found.len()))?;
-    Ok(Execution { journal, segments, user_cycles: result.user_cycles, paging_cycles: result.paging_cycles })
+    let (user_cycles, paging_cycles) = (result.user_cycles, result.paging_cycles);
+    Ok(Run { journal: host.journal.into_inner(), segments, user_cycles, paging_cycles })
 }

@@ -1,7 +1,7 @@
 //! `milepost-prover`: RISC Zero proving in a process of its own.
 //!
 //! The node starts it (`milepost-prover serve`), asks for a proof over stdin and gets a receipt over stdout; the protocol is
-//! `milepost_prover::protocol`. The process holds no keys, knows no chain and keeps nothing: it can be killed at any instant.
+//! `milepost_prover::protocol`. The process holds no keys of money, knows no chain and keeps nothing: it can be killed at any instant.
 //! It lowers its own priority so that proving does not starve inference, and refuses to run in RISC Zero's development mode.
 //!
 //! | module | subject |
@@ -10,11 +10,17 @@
 //! | [`execute`] | running the guest, cutting the run into segments |
 //! | [`prove`] | a STARK for each segment, put together as a receipt |
 //! | [`serve`] | the protocol's worker side |
-//! | [`bench`] | figures for people |
+//! | [`listen`] | proving for nodes on other machines |
+//! | [`limits`] | priority, I/O class and memory ceiling of this process |
+//! | [`bench`], [`memory`], [`empty`] | figures for people, against a program that does nothing |
 
 mod bench;
+mod empty;
 mod execute;
 mod guest;
+mod limits;
+mod listen;
+mod memory;
 mod prove;
 mod serve;
 #[cfg(test)]
@@ -29,11 +35,17 @@ const HELP: &str = "\
 milepost-prover: makes the proofs of a Milepost host
 
   milepost-prover serve             answer a node over stdin and stdout (started by the node)
+  milepost-prover serve --listen ADDR --key FILE --admit IDENTITY.. [--proofs N] [--memory-mb N]
+                                    prove for the nodes with these identities, over the network
+  milepost-prover identity --key FILE
+                                    the identity of a key, which is made if the file is not there
   milepost-prover self-test         prove a tiny claim and verify the proof
-  milepost-prover bench [TOKENS..]  cycles, segments, seconds and bytes for claims of so many tokens
+  milepost-prover bench [TOKENS..]  cycles, segments, seconds and bytes for claims of so many tokens,
+                                    and their time against a program that does nothing
   milepost-prover capacity          cycles and segments without proving, and how many tokens a segment holds
+  milepost-prover memory [TOKENS]   memory that the largest claim takes, or one of so many tokens
   milepost-prover image-id FILE     the image id of a guest's ELF
-  milepost-prover --version         version and image id
+  milepost-prover --version         version, image id, and whether cpu or cuda proves
 
 Exit codes: 0 well, 1 failed, 2 wrong arguments, 3 RISC0_DEV_MODE is set";
 
@@ -42,7 +54,7 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = match arguments[..] {
         ["--version" | "-V" | "version"] => {
-            println!("milepost-prover {} image {IMAGE_ID}", env!("CARGO_PKG_VERSION"));
+            println!("milepost-prover {} image {IMAGE_ID} on {}", env!("CARGO_PKG_VERSION"), prove::BACKEND);
             Ok(())
         }
         ["--help" | "-h" | "help"] => {
@@ -50,13 +62,23 @@ fn main() -> ExitCode {
             Ok(())
         }
         ["image-id", file] => image_id(file),
-        ["serve" | "self-test" | "bench", ..] if dev_mode_is_set() => {
-            serve::refuse_dev_mode(arguments[0] == "serve");
+        ["serve" | "self-test" | "bench" | "memory", ..] if dev_mode_is_set() => {
+            serve::refuse_dev_mode(arguments[..] == ["serve"]);
             return ExitCode::from(3);
         }
         ["serve"] => serve::serve(),
+        ["serve", ref options @ ..] => match listen::Arguments::parse(options) {
+            Ok(arguments) => listen::listen(arguments),
+            Err(error) => {
+                eprintln!("milepost-prover: {error:#}\n\n{HELP}");
+                return ExitCode::from(2);
+            }
+        },
+        ["identity", "--key", file] => listen::identity(file),
         ["self-test"] => self_test(),
         ["capacity"] => bench::capacity(),
+        ["memory"] => memory::memory(None),
+        ["memory", tokens] => memory::memory(Some(tokens)),
         ["bench", ref tokens @ ..] => bench::bench(tokens),
         _ => {
             eprintln!("{HELP}");

@@ -14,7 +14,7 @@ use milepost_prover::encode_receipt;
 use milepost_prover::protocol::{FromWorker, HEARTBEAT_MS, PROTOCOL, ToWorker, VERSION, read_frame, write_frame};
 use milepost_statement::ProofKind;
 
-use crate::{execute, guest, prove};
+use crate::{execute, guest, limits, prove};
 
 /// A frame to be written.
 type Frame = (FromWorker, Vec<u8>);
@@ -55,8 +55,9 @@ pub(crate) fn serve() -> Result<()> {
             }
         }
     });
-    for (ToWorker::Prove { id, nice, journal }, input) in asked {
-        lower_priority(nice);
+    for (ToWorker::Prove { id, nice, memory_mb, journal }, input) in asked {
+        limits::lower_priority(nice);
+        limits::bound_memory(memory_mb)?;
         let answer = answer(&say, id, &journal, &input).unwrap_or_else(|error| {
             let code = if error.is::<execute::Refused>() { "guest" } else { "proving" };
             (FromWorker::Failed { id: Some(id), code: code.into(), message: format!("{error:#}") }, vec![])
@@ -101,13 +102,5 @@ fn write(frames: &Receiver<Frame>) {
         if write_frame(&mut out, &header, &body).is_err() {
             exit(0);
         }
-    }
-}
-
-/// Lowers the priority of this thread, and so of the proving threads that it starts for its first proof. Raising it again needs
-/// a privilege; the node starts a new process instead.
-fn lower_priority(nice: u8) {
-    if let Err(why) = rustix::process::setpriority_process(None, i32::from(nice)) {
-        eprintln!("milepost-prover: priority {nice} refused: {why}");
     }
 }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use milepost_prover::protocol::{FromWorker, ToWorker, read_frame, write_frame};
 use milepost_prover::{
-    Cache, Error, IMAGE_ID, Options, Process, Proof, ProofRequest, Prover, RECEIPT_TAG, VerifyError, encode_receipt, sample_request,
-    self_test, verify,
+    Cache, Error, IMAGE_ID, Options, Process, Proof, ProofRequest, Prover, RECEIPT_TAG, VerifyError, encode_receipt,
+    enough_for_any_claim_mb, sample_request, self_test, verify,
 };
 use milepost_statement::{Address, ChainId, Digest, JobId, ProofKind, Statement, TokenCount, TokenSeq};
 use risc0_zkvm::{CompositeReceipt, ExitCode, FakeReceipt, InnerReceipt, MaybePruned, Receipt, ReceiptClaim};
@@ -57,8 +57,32 @@ fn busy_worker(process: &Path) -> bool {
     let ours = fields.get(1).and_then(|parent| parent.parse().ok()) == Some(std::process::id());
     let ticks: u64 = fields.get(11).and_then(|ticks| ticks.parse().ok()).unwrap_or_default();
     let found = ours && ticks >= 100 && read("cmdline").contains("milepost-prover\0serve");
-    assert!(!found || fields.get(16) == Some(&"10"), "a proof with time runs at low priority: {stat}");
+    if found {
+        assert_eq!(fields.get(16), Some(&"10"), "a proof with time runs at low priority: {stat}");
+        assert_bounded(process, &read("limits"));
+    }
     found
+}
+
+/// A worker at work has its memory ceiling, and its disk has time for all others first.
+fn assert_bounded(process: &Path, limits: &str) {
+    let ceiling = (enough_for_any_claim_mb() << 20).to_string();
+    let data = limits.lines().find(|line| line.starts_with("Max data size")).unwrap_or_default();
+    assert_eq!(data.matches(&ceiling).count(), 2, "soft and hard limit are {ceiling}: {data}");
+    let pid = process.file_name().unwrap();
+    let class = Command::new("ionice").arg("-p").arg(pid).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&class.stdout).trim(), "idle");
+}
+
+#[tokio::test]
+async fn a_proof_beyond_its_memory_ceiling_is_named_and_the_machine_keeps_its_memory() {
+    // Enough to run the guest, and not to prove.
+    let prover = Process::new(Options { memory_mb: 64, ..Options::new(PROVER) });
+    let error = prover.prove(sample_request()).await.expect_err("there is no proof in 64 MB");
+    assert!(
+        matches!(error, Error::OutOfMemory { ceiling_mb: 64, enough_mb } if enough_mb == milepost_prover::enough_mb(&[14])),
+        "{error:?}"
+    );
 }
 
 fn decode(file: &[u8]) -> Receipt {
@@ -221,7 +245,7 @@ impl Prover for Shared {
 #[test]
 fn the_program_says_its_version_and_image_id() {
     let out = Command::new(PROVER).arg("--version").output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&out.stdout), format!("milepost-prover {} image {IMAGE_ID}\n", env!("CARGO_PKG_VERSION")));
+    assert_eq!(String::from_utf8_lossy(&out.stdout), format!("milepost-prover {} image {IMAGE_ID} on cpu\n", env!("CARGO_PKG_VERSION")));
     assert_eq!(Command::new(PROVER).arg("--nonsense").output().unwrap().status.code(), Some(2));
 }
 
@@ -251,7 +275,7 @@ fn ask(input: &[u8], statement: &Statement) -> FromWorker {
     let mut worker = Command::new(PROVER).arg("serve").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let (mut stdin, mut stdout) = (worker.stdin.take().unwrap(), worker.stdout.take().unwrap());
     let journal = hex::encode(statement.journal());
-    write_frame(&mut stdin, &ToWorker::Prove { id: 5, nice: 10, journal }, input).unwrap();
+    write_frame(&mut stdin, &ToWorker::Prove { id: 5, nice: 10, memory_mb: 1_024, journal }, input).unwrap();
     let answer = loop {
         match read_frame::<FromWorker>(&mut stdout).unwrap().unwrap().0 {
             FromWorker::Hello { .. } | FromWorker::Heartbeat {} => {}

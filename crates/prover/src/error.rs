@@ -89,6 +89,48 @@ pub enum Error {
         /// How many wait.
         waiting: usize,
     },
+    /// The prover needed more memory than it may have.
+    #[error("the prover ran out of memory: it may have {ceiling_mb} MB, {enough_mb} MB would be enough for this claim")]
+    OutOfMemory {
+        /// What it may have, in MB.
+        ceiling_mb: u64,
+        /// What would be enough, in MB.
+        enough_mb: u64,
+    },
+    /// The prover on another machine is not there.
+    #[error("the prover at {address} cannot be reached: {why}")]
+    Unreachable {
+        /// Where it was looked for.
+        address: String,
+        /// What the system said.
+        why: String,
+    },
+    /// Whoever answers there is not the prover that was meant.
+    #[error("the prover at {address} shows identity {found}, the configuration names {expected}")]
+    WrongIdentity {
+        /// Where it was asked.
+        address: String,
+        /// The identity that was expected.
+        expected: String,
+        /// The identity that was shown.
+        found: String,
+    },
+    /// The prover on another machine does not serve this node.
+    #[error("the prover at {address} does not admit this node, whose identity is {ours}")]
+    NotAdmitted {
+        /// Where it was asked.
+        address: String,
+        /// This node's identity.
+        ours: String,
+    },
+    /// The prover on another machine, or the way to it, failed.
+    #[error("the prover at {address} failed: {why}")]
+    RemoteFailed {
+        /// Where it was asked.
+        address: String,
+        /// What it said, or how it ended.
+        why: String,
+    },
     /// The process or its pipes failed in another way.
     #[error("talking to the prover failed: {0}")]
     Io(#[from] std::io::Error),
@@ -112,6 +154,11 @@ impl Error {
             Self::DevMode => "MP-P-011",
             Self::Busy { .. } => "MP-P-012",
             Self::Io(_) => "MP-P-013",
+            Self::OutOfMemory { .. } => "MP-P-014",
+            Self::Unreachable { .. } => "MP-P-015",
+            Self::WrongIdentity { .. } => "MP-P-016",
+            Self::NotAdmitted { .. } => "MP-P-017",
+            Self::RemoteFailed { .. } => "MP-P-018",
         }
     }
 
@@ -123,7 +170,7 @@ impl Error {
             Self::NotAProver { .. } => "set prover.program to the program milepost-prover of this release",
             Self::WrongVersion { .. } | Self::WrongImage { .. } => "deploy milepost and milepost-prover from the same release",
             Self::Crashed { .. } => {
-                "read what it wrote last; killed by signal 9 mostly means that memory ran out (a proof needs 0.2 to 1 GB)"
+                "read what it wrote last; killed by signal 9 mostly means that the machine's memory ran out (a proof needs 0.3 to 1.1 GB)"
             }
             Self::Hung { .. } => "check the machine's load and memory; the claim is proven again",
             Self::Refused { .. } | Self::BadRequest { .. } => "this is a fault of the program: keep the log and report it",
@@ -131,13 +178,30 @@ impl Error {
             Self::Invalid(_) => "do not submit; deploy milepost and milepost-prover from the same release",
             Self::DevMode => "unset RISC0_DEV_MODE: with it, receipts prove nothing",
             Self::Busy { .. } => "nothing, unless it lasts: then proofs take longer than tokens, and claims should hold more of them",
+            Self::OutOfMemory { .. } => {
+                "raise prover.memory_mb to that, or remove it for the default; the claim is kept and proven again after a pause"
+            }
+            Self::Unreachable { .. } => "start `milepost-prover serve --listen` there, set prover.address right, open the way to it",
+            Self::WrongIdentity { .. } => {
+                "set prover.identity to what `milepost-prover identity` says there; if nobody changed its key, somebody is in between"
+            }
+            Self::NotAdmitted { .. } => "start `milepost-prover serve --listen` there with --admit and this node's identity",
+            Self::RemoteFailed { .. } => "look at its log and the way to it; the claim is kept and proven again after a pause",
             Self::Io(_) => "check limits on open files and processes",
         }
     }
 
     /// Whether the same request may succeed later without anybody's help.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Crashed { .. } | Self::Hung { .. } | Self::Busy { .. } | Self::Io(_))
+        matches!(
+            self,
+            Self::Crashed { .. }
+                | Self::Hung { .. }
+                | Self::Busy { .. }
+                | Self::Unreachable { .. }
+                | Self::RemoteFailed { .. }
+                | Self::Io(_)
+        )
     }
 }
 

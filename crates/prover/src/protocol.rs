@@ -1,16 +1,17 @@
-//! How a node and `milepost-prover` talk: frames over the worker's stdin and stdout.
+//! How a node and `milepost-prover` talk: frames over the worker's stdin and stdout, or over TLS with one on another machine.
 //!
 //! A frame is `u32le header length ‖ u32le body length ‖ header ‖ body`; the header is one JSON object with a `type`, the body
 //! raw bytes (empty unless said otherwise). stderr is free text for people.
 //!
 //! ```text
 //! worker → node   hello {protocol, version, image_id, kinds}
-//! node → worker   prove {id, nice, journal}          body: the guest's input (docs/statement.md)
+//! node → worker   prove {id, nice, memory_mb, journal}   body: the guest's input (docs/statement.md)
 //! worker → node   heartbeat {}                       once a second from the greeting on
 //! worker → node   executed {id, cycles, po2}         the guest ran and committed the journal asked for
 //! worker → node   proven {id, segments}              so many segments are proven
 //! worker → node   done {id, cycles, po2, seconds}    body: the receipt file
 //! worker → node   failed {id?, code, message}
+//! worker → node   out-of-memory {id, ceiling_mb, enough_mb}   from another machine: its worker needed more than it may have
 //! ```
 //!
 //! The node checks the greeting before it asks. One request at a time; a second `prove` is answered when the first is done.
@@ -25,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// Version of this protocol. Anything that changes a frame's meaning raises it.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 /// Version of the program; node and prover are released together.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// How often a worker gives a sign of life, in milliseconds.
@@ -34,6 +35,9 @@ pub const HEARTBEAT_MS: u64 = 1_000;
 pub const MAX_HEADER: usize = 64 << 10;
 /// Most bytes of a frame's body: the largest receipt file.
 pub const MAX_BODY: usize = crate::MAX_RECEIPT_BYTES;
+/// Most bytes of a request's body, the guest's input: every token of the largest claim in a checkpoint of its own.
+#[expect(clippy::cast_possible_truncation, reason = "45 MiB")]
+pub const MAX_INPUT: usize = 264 + 44 * crate::MAX_CLAIM_TOKENS as usize;
 
 /// What a node says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +49,8 @@ pub enum ToWorker {
         id: u64,
         /// Scheduling priority, 0 (normal) to 19 (lowest).
         nice: u8,
+        /// Most private writable memory it may have, in MB: it sets the limit itself before it proves.
+        memory_mb: u64,
         /// The journal to be proven, hexadecimal.
         journal: String,
     },
@@ -103,6 +109,16 @@ pub enum FromWorker {
         /// For people.
         message: String,
     },
+    /// A worker ran out of the memory that it may have. Said by a prover on another machine, about a process of its own.
+    #[serde(rename = "out-of-memory")]
+    OutOfMemory {
+        /// The request.
+        id: u64,
+        /// What it may have, in MB.
+        ceiling_mb: u64,
+        /// What would be enough, in MB.
+        enough_mb: u64,
+    },
 }
 
 /// Writes one frame.
@@ -119,7 +135,7 @@ pub fn read_frame<T: DeserializeOwned>(from: &mut impl Read) -> io::Result<Optio
         return Ok(None);
     }
     from.read_exact(&mut lengths[1..])?;
-    let (header_len, body_len) = bounds(lengths)?;
+    let (header_len, body_len) = bounds(lengths, MAX_BODY)?;
     let mut header = vec![0; header_len];
     from.read_exact(&mut header)?;
     let mut body = vec![0; body_len];
@@ -134,19 +150,23 @@ pub(crate) async fn send(to: &mut (impl AsyncWrite + Unpin), header: &impl Seria
     to.flush().await
 }
 
-/// Reads one frame; `None` at the end of the stream.
-pub(crate) async fn receive<T: DeserializeOwned>(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<(T, Vec<u8>)>> {
+/// Reads one frame with a body of at most `max_body` bytes; `None` at the end of the stream.
+pub(crate) async fn receive<T: DeserializeOwned>(from: &mut (impl AsyncRead + Unpin), max_body: usize) -> io::Result<Option<(T, Vec<u8>)>> {
     let mut lengths = [0; 8];
     if from.read(&mut lengths[..1]).await? == 0 {
         return Ok(None);
     }
     from.read_exact(&mut lengths[1..]).await?;
-    let (header_len, body_len) = bounds(lengths)?;
+    let (header_len, body_len) = bounds(lengths, max_body)?;
     let mut header = vec![0; header_len];
     from.read_exact(&mut header).await?;
     let header = parse(&header)?;
-    let mut body = vec![0; body_len];
-    from.read_exact(&mut body).await?;
+    // Memory follows what arrives, not what is announced.
+    let mut body = Vec::new();
+    from.take(body_len as u64).read_to_end(&mut body).await?;
+    if body.len() < body_len {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
     Ok(Some((header, body)))
 }
 
@@ -161,10 +181,10 @@ fn head(header: &impl Serialize, body: &[u8]) -> io::Result<Vec<u8>> {
 }
 
 /// The two lengths, if a frame may have them.
-fn bounds(lengths: [u8; 8]) -> io::Result<(usize, usize)> {
+fn bounds(lengths: [u8; 8], max_body: usize) -> io::Result<(usize, usize)> {
     let length = |at: usize| u32::from_le_bytes(lengths[at..at + 4].try_into().expect("four of eight bytes")) as usize;
     let (header, body) = (length(0), length(4));
-    if header == 0 || header > MAX_HEADER || body > MAX_BODY {
+    if header == 0 || header > MAX_HEADER || body > max_body {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "what it writes is not the protocol's frames"));
     }
     Ok((header, body))

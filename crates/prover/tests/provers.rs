@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use milepost_prover::protocol::{FromWorker, PROTOCOL, VERSION, write_frame};
-use milepost_prover::{Cache, Error, IMAGE_ID, Mock, Options, Process, Prover, Status, VerifyError, sample_request, self_test};
+use milepost_prover::{
+    Cache, Error, IMAGE_ID, Mock, Options, Patience, Process, Prover, Status, VerifyError, enough_mb, sample_request, self_test,
+};
 use milepost_statement::{ChainId, Digest, ProofKind};
 
 /// A program that plays a prover.
@@ -120,7 +122,10 @@ async fn a_crash_is_reported_with_its_status_and_last_words() {
 async fn a_prover_that_falls_silent_is_killed() {
     // It greets, gives one sign of life, and hangs; its process id is left behind to look for.
     let fake = Fake::new("say hello; say beat; echo $$ > \"$(dirname \"$0\")/pid\"; exec sleep 600");
-    let prover = Process::new(Options { silence: Duration::from_secs(1), ..Options::new(fake.path()) });
+    let prover = Process::new(Options {
+        patience: Patience { silence: Duration::from_secs(1), ..Patience::default() },
+        ..Options::new(fake.path())
+    });
     assert_error!(prover.prove(sample_request()).await.unwrap_err(), Error::Hung { what: "no sign of life", .. });
     let pid = std::fs::read_to_string(fake.folder.path().join("pid")).unwrap();
     assert!(!PathBuf::from(format!("/proc/{}", pid.trim())).exists(), "the worker is gone");
@@ -129,15 +134,90 @@ async fn a_prover_that_falls_silent_is_killed() {
 #[tokio::test]
 async fn a_prover_that_never_greets_is_killed() {
     let fake = Fake::new("exec sleep 600");
-    let prover = Process::new(Options { greeting: Duration::from_millis(200), ..Options::new(fake.path()) });
+    let prover = Process::new(Options {
+        patience: Patience { greeting: Duration::from_millis(200), ..Patience::default() },
+        ..Options::new(fake.path())
+    });
     assert_error!(prover.prove(sample_request()).await.unwrap_err(), Error::Hung { what: "no greeting", .. });
 }
 
 #[tokio::test]
 async fn signs_of_life_without_progress_do_not_last_for_ever() {
     let fake = Fake::new("say hello; while say beat; do sleep 0.05; done");
-    let prover = Process::new(Options { stall: Duration::from_millis(300), ..Options::new(fake.path()) });
+    let prover = Process::new(Options {
+        patience: Patience { segment: Duration::from_millis(75), ..Patience::default() },
+        ..Options::new(fake.path())
+    });
     assert_error!(prover.prove(sample_request()).await.unwrap_err(), Error::Hung { what: "no segment was finished", .. });
+}
+
+#[tokio::test]
+async fn announced_progress_is_not_believed_without_end() {
+    // It says that the same segments are proven again and again, more of them than there are, or before it ran the guest.
+    let executed = |segments| FromWorker::Executed { id: 1, cycles: 1, po2: vec![14; segments] };
+    let proven = |segments| FromWorker::Proven { id: 1, segments };
+    for (script, why) in [
+        ("say one; say first; say first", "Proven"),
+        ("say one; say first; say second", "Proven"),
+        ("say first", "Proven"),
+        ("say one; say one", "Executed"),
+    ] {
+        let fake = Fake::new(&format!("say hello; {script}; exec sleep 60"));
+        let fake = fake.with("one", &executed(1), b"").with("first", &proven(1), b"").with("second", &proven(2), b"");
+        assert_error!(fake.error().await, Error::NotAProver { why: said, .. } if said.contains(why) && said.contains("out of turn"));
+    }
+}
+
+#[tokio::test]
+async fn a_larger_segment_has_more_time() {
+    // A segment of 2^16 cycles may take four times as long as one of 2^14: after 1.2 s, and not after 0.3 s.
+    for (po2, at_least) in [(14, Duration::from_millis(300)), (16, Duration::from_millis(1_200))] {
+        let executed = FromWorker::Executed { id: 1, cycles: 1, po2: vec![po2] };
+        let fake = Fake::new("say hello; say executed; while say beat; do sleep 0.05; done").with("executed", &executed, b"");
+        let patience = Patience { segment: Duration::from_millis(300), ..Patience::default() };
+        let prover = Process::new(Options { patience, ..Options::new(fake.path()) });
+        let error = prover.prove(sample_request()).await.unwrap_err();
+        assert_error!(error, Error::Hung { silent, .. } if *silent > at_least);
+    }
+}
+
+#[tokio::test]
+async fn a_prover_that_speaks_no_frames_any_more_is_ended() {
+    // A greeting as it should be, then bytes that are none of the protocol's; and a header beyond any size.
+    for garbage in ["echo and now for something else", "printf '\\377\\377\\377\\377\\0\\0\\0\\0'"] {
+        let fake = Fake::new(&format!("echo $$ > \"$(dirname \"$0\")/pid\"; say hello; {garbage}; exec sleep 600"));
+        assert_error!(fake.error().await, Error::NotAProver { .. });
+        let pid = std::fs::read_to_string(fake.folder.path().join("pid")).unwrap();
+        assert!(!PathBuf::from(format!("/proc/{}", pid.trim())).exists(), "the worker is gone");
+    }
+}
+
+#[tokio::test]
+async fn a_prover_without_memory_is_told_from_one_that_crashed() {
+    let executed = FromWorker::Executed { id: 1, cycles: 1, po2: vec![15] };
+    let caught = FromWorker::Failed { id: Some(1), code: "proving".into(), message: "segment 0: std::bad_alloc".into() };
+    for end in [
+        "echo memory allocation of 4096 bytes failed >&2; kill -6 $$",
+        "echo \"terminate called after throwing an instance of 'std::bad_alloc'\" >&2; kill -6 $$",
+        "say caught; exec sleep 60",
+    ] {
+        let fake = Fake::new(&format!("say hello; head -c 200 > /dev/null; say executed; {end}"));
+        let fake = fake.with("executed", &executed, b"").with("caught", &caught, b"");
+        let prover = Process::new(Options { memory_mb: 100, ..Options::new(fake.path()) });
+        let error = prover.prove(sample_request()).await.unwrap_err();
+        assert_eq!(error.code(), "MP-P-014");
+        assert!(error.to_string().contains("100 MB") && error.to_string().contains(&format!("{} MB", enough_mb(&[15]))), "{error}");
+        assert!(!error.is_transient() && error.advice().contains("prover.memory_mb"));
+    }
+}
+
+#[tokio::test]
+async fn the_worker_is_told_its_memory_ceiling() {
+    let fake = Fake::new("cd \"$(dirname \"$0\")\"; say hello; head -c 200 > request; exit 5");
+    let prover = Process::new(Options { memory_mb: 777, ..Options::new(fake.path()) });
+    assert_error!(prover.prove(sample_request()).await.unwrap_err(), Error::Crashed { .. });
+    let asked = std::fs::read(fake.folder.path().join("request")).unwrap();
+    assert!(String::from_utf8_lossy(&asked).contains("\"memory_mb\":777,"));
 }
 
 #[tokio::test]

@@ -108,19 +108,31 @@ pub(crate) struct Keys {
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct ProverConfig {
-    /// `stark`, or `mock` (tests on chain id 31337 over loopback only).
+    /// `stark`, `remote`, or `mock` (tests on chain id 31337 over loopback only).
     pub(crate) backend: Backend,
-    /// The program `milepost-prover`; by default the one beside this program.
+    /// `stark`: the program `milepost-prover`; by default the one beside this program.
     pub(crate) program: Option<PathBuf>,
+    /// Most private writable memory of a proof, in MB; by default enough for the largest claim.
+    pub(crate) memory_mb: Option<u64>,
+    /// `remote`: `host:port` of `milepost-prover serve --listen`.
+    pub(crate) address: Option<String>,
+    /// `remote`: the identity of that prover, 64 hexadecimal digits (`milepost-prover identity`).
+    pub(crate) identity: Option<String>,
+    /// `remote`: file with this node's own key, made if absent; by default `prover-key.pem` beside the ledger.
+    pub(crate) key_file: Option<PathBuf>,
 }
 
 /// Which proofs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Backend {
-    /// Composite STARKs by `milepost-prover`.
+    /// Composite STARKs by `milepost-prover` on this machine.
     #[default]
     Stark,
+    /// The same by `milepost-prover` on another machine.
+    Remote,
+    /// Seals for the chain's verifier. Known by name and refused: this release makes none (docs/proofs.md).
+    Groth16,
     /// No proof at all.
     Mock,
 }

@@ -60,6 +60,16 @@ pub(crate) enum Error {
         /// What to do.
         instead: &'static str,
     },
+    /// The prover cannot be used as it is configured.
+    #[cfg(feature = "stark")]
+    #[error("prover: {0}")]
+    Prover(String),
+    /// Seals that nothing here makes.
+    #[error(
+        "prover.backend = \"groth16\" is NOT BUILT: no program of this release wraps receipts for the chain's verifier (what that needs is \
+         in docs/proofs.md); set prover.backend = \"stark\", and serve sessions that demand no verifier"
+    )]
+    NoGroth16,
     /// Mock proofs where they are refused.
     #[error("prover.backend = \"mock\" is refused: {0}")]
     Mock(String),

@@ -10,8 +10,9 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::Error;
+use crate::conversation::Peer;
 use crate::process::Options;
-use crate::protocol::{FromWorker, PROTOCOL, ToWorker, VERSION, receive, send};
+use crate::protocol::{FromWorker, MAX_BODY, PROTOCOL, ToWorker, VERSION, receive, send};
 
 /// What a worker may know of this process's environment. Keys and tokens are not among it.
 const PASSED_ON: &[&str] = &["PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "RUST_BACKTRACE"];
@@ -23,9 +24,9 @@ const STDERR_TAIL: usize = 4 << 10;
 const REAP: Duration = Duration::from_secs(5);
 
 /// A worker that greeted as it should. Killed when dropped.
-pub(super) struct Worker {
+pub(crate) struct Worker {
     /// The version it said.
-    pub(super) version: String,
+    pub(crate) version: String,
     child: Child,
     stdin: ChildStdin,
     stdout: ChildStdout,
@@ -35,7 +36,7 @@ pub(super) struct Worker {
 
 impl Worker {
     /// Starts the program and checks its greeting.
-    pub(super) async fn start(options: &Options) -> Result<Self, Error> {
+    pub(crate) async fn start(options: &Options) -> Result<Self, Error> {
         let mut command = Command::new(&options.path);
         command.arg("serve").env_clear().kill_on_drop(true);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -50,7 +51,7 @@ impl Worker {
         let stderr = tokio::spawn(keep_tail(stderr));
         let mut worker = Self { version: String::new(), child, stdin, stdout, stderr, options: options.clone() };
 
-        let (greeting, _) = worker.receive(options.greeting, "no greeting").await?;
+        let (greeting, _) = worker.receive(options.patience.greeting, "no greeting").await?;
         let wrong = match greeting {
             FromWorker::Hello { protocol, version, .. } if protocol != PROTOCOL || version != VERSION => {
                 Error::WrongVersion { ours: format!("{VERSION} (protocol {PROTOCOL})"), theirs: format!("{version} (protocol {protocol})") }
@@ -69,19 +70,9 @@ impl Worker {
         Err(worker.kill(wrong).await)
     }
 
-    /// Asks for something.
-    pub(super) async fn send(&mut self, message: &ToWorker, body: &[u8]) -> Result<(), Error> {
-        match timeout(self.options.silence, send(&mut self.stdin, message, body)).await {
-            Ok(Ok(())) => Ok(()),
-            // It died while we wrote.
-            Ok(Err(why)) => Err(self.ended(Some(why)).await),
-            Err(_) => Err(self.silent(self.options.silence, "it does not read its request").await),
-        }
-    }
-
     /// Hears the next message, or learns why there is none.
-    pub(super) async fn receive(&mut self, patience: Duration, what: &'static str) -> Result<(FromWorker, Vec<u8>), Error> {
-        match timeout(patience, receive(&mut self.stdout)).await {
+    async fn receive(&mut self, patience: Duration, what: &'static str) -> Result<(FromWorker, Vec<u8>), Error> {
+        match timeout(patience, receive(&mut self.stdout, MAX_BODY)).await {
             Ok(Ok(Some(message))) => Ok(message),
             Ok(Ok(None)) => Err(self.ended(None).await),
             Ok(Err(why)) if why.kind() == io::ErrorKind::InvalidData => {
@@ -95,12 +86,12 @@ impl Worker {
     }
 
     /// Ends a worker that has done its work.
-    pub(super) async fn end(mut self) {
+    pub(crate) async fn end(mut self) {
         self.destroy().await;
     }
 
     /// Kills a worker because of `error`.
-    pub(super) async fn kill(mut self, error: Error) -> Error {
+    pub(crate) async fn kill(mut self, error: Error) -> Error {
         self.destroy().await;
         error
     }
@@ -132,6 +123,26 @@ impl Worker {
         // Fails only if the process is gone already.
         let _ = self.child.start_kill();
         timeout(REAP, self.child.wait()).await.ok()?.ok()
+    }
+}
+
+impl Peer for Worker {
+    async fn say(&mut self, message: &ToWorker, body: &[u8]) -> Result<(), Error> {
+        let patience = self.options.patience.silence;
+        match timeout(patience, send(&mut self.stdin, message, body)).await {
+            Ok(Ok(())) => Ok(()),
+            // It died while we wrote.
+            Ok(Err(why)) => Err(self.ended(Some(why)).await),
+            Err(_) => Err(self.silent(patience, "it does not read its request").await),
+        }
+    }
+
+    async fn hear(&mut self) -> Result<(FromWorker, Vec<u8>), Error> {
+        self.receive(self.options.patience.silence, "no sign of life").await
+    }
+
+    fn no_prover(&self, why: String) -> Error {
+        Error::NotAProver { path: self.options.path.clone(), why }
     }
 }
 

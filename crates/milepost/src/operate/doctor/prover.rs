@@ -1,4 +1,5 @@
-//! The prover: found, executable, of this version, with this guest, and able to prove. Its own errors tell these apart.
+//! The prover: found, executable, of this version, with this guest, and able to prove. Its own errors tell these apart,
+//! and, of one on another machine, whether it is there, is the one that was meant, and admits this node.
 
 use milepost_prover::{IMAGE_ID, Status, self_test};
 use milepost_settlement::Error as SettlementError;
@@ -15,8 +16,15 @@ pub(super) async fn check(config: &Config, seen: Option<&Seen>, no_proof: bool, 
     };
     let prover = match prover::open(config, settlement) {
         Ok(prover) => prover,
-        Err(error) => return findings.failure("prover", error.to_string(), "set prover.backend = \"stark\", or use a development chain"),
+        Err(error) => {
+            return findings.failure(
+                "prover",
+                error.to_string(),
+                "mend [prover] (docs/configuration.md); mock proofs need a development chain",
+            );
+        }
     };
+    let elsewhere = prover::whereabouts(config).map(|place| format!("; {place}")).unwrap_or_default();
     let constants = seen.and_then(|seen| seen.constants);
     let contract = match (seen, constants) {
         (Some(seen), _) if seen.is_elsewhere() => Guest::Unknown,
@@ -33,7 +41,7 @@ pub(super) async fn check(config: &Config, seen: Option<&Seen>, no_proof: bool, 
     let status = if no_proof {
         match prover.fingerprint().await {
             Ok(_) => {
-                findings.skipped("prover", "it greets as it should; --no-proof: whether it proves was not tried");
+                findings.skipped("prover", format!("it greets as it should; --no-proof: whether it proves was not tried{elsewhere}"));
                 return image(contract, findings);
             }
             Err(error) => failed(error),
@@ -44,7 +52,7 @@ pub(super) async fn check(config: &Config, seen: Option<&Seen>, no_proof: bool, 
     };
     let (ok, found) = readiness::prover_verdict(&status);
     match &status {
-        Status::Failed { code, message, advice } => findings.coded("prover", format!("[{code}] {message}"), code, *advice),
+        Status::Failed { code, message, advice } => findings.coded("prover", format!("[{code}] {message}{elsewhere}"), code, *advice),
         _ if ok && config.prover.backend == Backend::Mock => {
             findings.warning(
                 "prover",
@@ -52,7 +60,7 @@ pub(super) async fn check(config: &Config, seen: Option<&Seen>, no_proof: bool, 
                 "for tests only: set prover.backend = \"stark\" to be paid by anybody else",
             );
         }
-        _ if ok => findings.ok("prover", found),
+        _ if ok => findings.ok("prover", format!("{found}{elsewhere}")),
         _ => findings.failure("prover", found, "run `milepost doctor` again"),
     }
     image(contract, findings);
@@ -90,6 +98,9 @@ fn image(contract: Guest, findings: &mut Findings) {
 
 #[cfg(test)]
 mod tests {
+    #[cfg(feature = "stark")]
+    use milepost_settlement::SettlementConfig;
+
     use super::super::Verdict;
     use super::*;
 
@@ -106,6 +117,53 @@ mod tests {
             let mut findings = Findings::default();
             image(contract, &mut findings);
             assert_eq!(findings.0[0].verdict, verdict, "{contract:?}");
+        }
+    }
+
+    #[cfg(feature = "stark")]
+    #[tokio::test]
+    async fn a_prover_elsewhere_is_named_by_what_is_wrong_with_it() {
+        use milepost_prover::{Key, Options, Server, ServerOptions};
+        use milepost_statement::{Address, ChainId};
+        use tokio::net::TcpListener;
+
+        let folder = tempfile::tempdir().expect("a folder");
+        let node = Key::at(&folder.path().join("prover-key.pem")).expect("a key").pin();
+        let server = Key::generate().expect("a key");
+        let start = async |admitted, image| {
+            let mut worker = Options::new("/nowhere/milepost-prover");
+            worker.image_id = image;
+            let serving = Server::new(ServerOptions::new(worker, vec![admitted]), &server).expect("a server");
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+            let address = listener.local_addr().expect("an address").to_string();
+            (address, tokio::spawn(async move { serving.run(listener).await }))
+        };
+        let found = async |address: String, identity: String| {
+            let mut config =
+                Config { chain: Some(SettlementConfig::new("http://127.0.0.1:1", ChainId(31_337), Address([1; 20]))), ..Config::default() };
+            config.node.data = folder.path().into();
+            config.prover.backend = Backend::Remote;
+            (config.prover.address, config.prover.identity) = (Some(address), Some(identity));
+            let mut findings = Findings::default();
+            check(&config, None, true, &mut findings).await;
+            findings.0.swap_remove(0)
+        };
+        let (good, stranger, other) =
+            (start(node, IMAGE_ID).await, start(server.pin(), IMAGE_ID).await, start(node, Digest([9; 32])).await);
+        let vacant = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("an address").to_string();
+        for (address, identity, code) in [
+            (good.0.clone(), server.pin(), None),
+            (vacant, server.pin(), Some("MP-P-015")),
+            (good.0.clone(), node, Some("MP-P-016")),
+            (stranger.0.clone(), server.pin(), Some("MP-P-017")),
+            (other.0.clone(), server.pin(), Some("MP-P-005")),
+        ] {
+            let finding = found(address, identity.to_string()).await;
+            assert_eq!(finding.code, code, "{finding:?}");
+            assert!(finding.found.contains(&node.to_string()), "the node's own identity is shown, to be admitted there: {finding:?}");
+        }
+        for running in [good.1, stranger.1, other.1] {
+            running.abort();
         }
     }
 }
