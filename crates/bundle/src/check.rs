@@ -1,6 +1,6 @@
 //! The check: every question by its name, none skipped because another failed.
 
-use milepost_prover::MOCK_RECEIPT_TAG;
+use milepost_prover::{MOCK_RECEIPT_TAG, kind_of};
 use milepost_statement::{Address, ChainId, Digest, JobId, ProofKind, Salt};
 use serde::Serialize;
 
@@ -130,9 +130,9 @@ impl Report {
 }
 
 impl Bundle {
-    /// The kind of proof that the receipt is of.
+    /// The kind of proof that the receipt is of, by its own word; what begins as none is judged, and refused, as the usual one.
     pub fn kind(&self) -> ProofKind {
-        if self.receipt.starts_with(MOCK_RECEIPT_TAG) { ProofKind::Mock } else { ProofKind::Composite }
+        kind_of(&self.receipt).unwrap_or(ProofKind::Composite)
     }
 }
 
@@ -207,7 +207,7 @@ fn program(bundle: &Bundle, options: &Options) -> Result<String, Error> {
 
 fn proof(bundle: &Bundle, options: &Options) -> Result<String, Error> {
     if bundle.kind() != ProofKind::Mock {
-        return composite(bundle, options.image_id);
+        return proven(bundle, options.image_id);
     }
     let chain = bundle.statement.chain_id.0;
     if chain != DEV_CHAIN {
@@ -223,14 +223,18 @@ fn proof(bundle: &Bundle, options: &Options) -> Result<String, Error> {
 }
 
 #[cfg(feature = "stark")]
-fn composite(bundle: &Bundle, image_id: Digest) -> Result<String, Error> {
+fn proven(bundle: &Bundle, image_id: Digest) -> Result<String, Error> {
     let verified = milepost_prover::verify(&bundle.receipt, image_id, &bundle.statement)?;
+    if verified.kind == ProofKind::Groth16 {
+        let words = "a Groth16 proof says exactly this statement; it rests on RISC Zero's trusted setup besides";
+        return Ok(format!("{words} ({} bytes)", bundle.receipt.len()));
+    }
     let segments = if verified.segments == 1 { "1 segment".to_owned() } else { format!("{} segments", verified.segments) };
     Ok(format!("a composite STARK of {segments} ({} bytes) says exactly this statement", bundle.receipt.len()))
 }
 
 #[cfg(not(feature = "stark"))]
-fn composite(_: &Bundle, _: Digest) -> Result<String, Error> {
+fn proven(_: &Bundle, _: Digest) -> Result<String, Error> {
     Err(Error::NoVerifier)
 }
 

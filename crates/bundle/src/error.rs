@@ -228,7 +228,7 @@ fn of_receipt(why: &milepost_prover::VerifyError) -> Class {
     use milepost_prover::VerifyError as Why;
     match why {
         Why::DevMode | Why::Mock | Why::Fake => Class::FakeRefused,
-        Why::Kind(_) | Why::Format(_) => Class::Unreadable,
+        Why::Kind { .. } | Why::Format(_) => Class::Unreadable,
         Why::WrongImage { .. } | Why::WrongExit(_) | Why::AlteredJournal | Why::BadSeal(_) | Why::NotAStatement(_) => Class::ProofFalse,
         Why::WrongChain { .. }
         | Why::WrongMarketplace { .. }

@@ -58,6 +58,7 @@ pub use deps::{Asked, BuildInfo, Check, Clock, Deps, Jobs, JobsError, JobsErrorK
 pub use doors::router;
 pub use error::Error;
 pub use host::Host;
+pub use quote::is_quoted;
 pub use receipt::{Receipt, Seal};
 pub use request::{CONTEXT_MESSAGES, Caller, Door, GenerateRequest, Input};
 pub use serve::{Error as ServeError, bind, serve};

@@ -6,11 +6,12 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use milepost_ledger::{Address, Digest, JobId, TokenCount, UnixSeconds};
+use milepost_ledger::{AccountId, Address, Digest, JobId, Terms, TokenCount, UnixSeconds};
 use milepost_statement::{Quote, SignedQuote};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
+use crate::deps::JobsErrorKind;
 use crate::error::Error;
 use crate::fields::{self, Object};
 use crate::host::Host;
@@ -58,6 +59,12 @@ impl Quotes {
     }
 }
 
+/// Whether a job was created on a quote's terms while they held.
+pub fn is_quoted(terms: &Terms, quote: &Quote) -> bool {
+    let same = (terms.host, terms.model, terms.token) == (quote.host, quote.model_digest, quote.token);
+    same && terms.price.0 >= quote.price && terms.started.0 <= quote.expires_at
+}
+
 impl Host {
     /// Answers `POST /v1/quote`.
     pub(crate) async fn quote(&self, object: &Object) -> Result<Value, Error> {
@@ -101,8 +108,9 @@ impl Host {
         Ok(answer)
     }
 
-    /// Takes the quote that a client brings for a job, where it brings one: it must be ours, and not long over.
-    pub(crate) fn bring_quote(&self, job: JobId, object: &Object) -> Result<(), Error> {
+    /// Takes the quote that a client brings for a job, where it brings one: it must be ours, and not long over. It is kept where the job
+    /// was created on its terms: then it is no matter who brought it, and one that does not fit takes nobody's place.
+    pub(crate) async fn bring_quote(&self, job: JobId, object: &Object) -> Result<(), Error> {
         let Some(value) = fields::get(object, "quote") else { return Ok(()) };
         let refused = |reason: &str| Error::BadField {
             field: "quote".into(),
@@ -118,7 +126,15 @@ impl Host {
         if signed.signer(&domain) != Ok(key.address()) {
             return Err(refused("a quote that this host did not sign"));
         }
-        self.quotes.remember(job, signed.quote, self.now());
+        if self.db.account(AccountId::Job(job))?.is_some() {
+            return Ok(());
+        }
+        match jobs.terms_quoted(job, signed.quote).await {
+            Ok(Some(terms)) if is_quoted(&terms, &signed.quote) => self.quotes.remember(job, signed.quote, self.now()),
+            // The client must know that its quote was not taken: it asks again.
+            Err(error) if error.kind == JobsErrorKind::Unreachable => return Err(error.into()),
+            _ => {}
+        }
         Ok(())
     }
 }

@@ -9,6 +9,7 @@
 //! | [`guest`] | the guest's ELF, its memory, its image id |
 //! | [`execute`] | running the guest, cutting the run into segments |
 //! | [`prove`] | a STARK for each segment, put together as a receipt |
+//! | [`seal`] | that receipt wrapped for the chain's verifier, with the feature `groth16` |
 //! | [`serve`] | the protocol's worker side |
 //! | [`listen`] | proving for nodes on other machines |
 //! | [`limits`] | priority, I/O class and memory ceiling of this process |
@@ -22,6 +23,7 @@ mod limits;
 mod listen;
 mod memory;
 mod prove;
+mod seal;
 mod serve;
 #[cfg(test)]
 mod tests;

@@ -11,10 +11,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use milepost_prover::encode_receipt;
-use milepost_prover::protocol::{FromWorker, HEARTBEAT_MS, PROTOCOL, ToWorker, VERSION, read_frame, write_frame};
-use milepost_statement::ProofKind;
+use milepost_prover::protocol::{FromWorker, HEARTBEAT_MS, PROTOCOL, SEALING, ToWorker, VERSION, read_frame, write_frame};
 
-use crate::{execute, guest, limits, prove};
+use crate::{execute, guest, limits, prove, seal};
 
 /// A frame to be written.
 type Frame = (FromWorker, Vec<u8>);
@@ -27,8 +26,7 @@ pub(crate) fn serve() -> Result<()> {
     let image_id = guest::image_id(guest::ELF)?;
     let (say, to_write) = channel();
     thread::spawn(move || write(&to_write));
-    let _ =
-        say.send((FromWorker::Hello { protocol: PROTOCOL, version: VERSION.into(), image_id, kinds: vec![ProofKind::Composite] }, vec![]));
+    let _ = say.send((FromWorker::Hello { protocol: PROTOCOL, version: VERSION.into(), image_id, kinds: seal::KINDS.to_vec() }, vec![]));
     thread::spawn({
         let say = say.clone();
         move || loop {
@@ -55,10 +53,10 @@ pub(crate) fn serve() -> Result<()> {
             }
         }
     });
-    for (ToWorker::Prove { id, nice, memory_mb, journal }, input) in asked {
+    for (ToWorker::Prove { id, nice, memory_mb, sealed, journal }, input) in asked {
         limits::lower_priority(nice);
         limits::bound_memory(memory_mb)?;
-        let answer = answer(&say, id, &journal, &input).unwrap_or_else(|error| {
+        let answer = answer(&say, id, sealed, &journal, &input).unwrap_or_else(|error| {
             let code = if error.is::<execute::Refused>() { "guest" } else { "proving" };
             (FromWorker::Failed { id: Some(id), code: code.into(), message: format!("{error:#}") }, vec![])
         });
@@ -68,7 +66,11 @@ pub(crate) fn serve() -> Result<()> {
 }
 
 /// Proves one claim.
-fn answer(say: &Sender<Frame>, id: u64, journal: &str, input: &[u8]) -> Result<Frame> {
+fn answer(say: &Sender<Frame>, id: u64, sealed: bool, journal: &str, input: &[u8]) -> Result<Frame> {
+    // Before anything takes minutes.
+    if sealed && let Err(error) = seal::check() {
+        return Ok(seal_failed(id, &error));
+    }
     let started = Instant::now();
     let run = execute::execute(input, execute::MAX_SEGMENT_PO2)?;
     if hex::encode(run.journal) != journal {
@@ -80,8 +82,21 @@ fn answer(say: &Sender<Frame>, id: u64, journal: &str, input: &[u8]) -> Result<F
     let receipt = prove::prove(&run.segments, &run.journal, |segments| {
         let _ = say.send((FromWorker::Proven { id, segments }, vec![]));
     })?;
+    let file = if sealed {
+        let _ = say.send((FromWorker::Sealing { id }, vec![]));
+        match seal::seal(&receipt) {
+            Ok(file) => file,
+            Err(error) => return Ok(seal_failed(id, &error)),
+        }
+    } else {
+        encode_receipt(&receipt)?
+    };
     let seconds = started.elapsed().as_secs_f64();
-    Ok((FromWorker::Done { id, cycles, po2, seconds }, encode_receipt(&receipt)?))
+    Ok((FromWorker::Done { id, cycles, po2, seconds }, file))
+}
+
+fn seal_failed(id: u64, error: &anyhow::Error) -> Frame {
+    (FromWorker::Failed { id: Some(id), code: SEALING.into(), message: format!("{error:#}") }, vec![])
 }
 
 /// Says why it will not run, in words a node understands or a person.

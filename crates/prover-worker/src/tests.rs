@@ -54,6 +54,18 @@ fn the_guest_commits_the_journal_that_the_host_computes() {
 }
 
 #[test]
+fn no_claim_fills_more_segments_than_are_waited_for() {
+    // Small checkpoints take the most cycles for each byte of their input.
+    for counts in [vec![1; 3_000], vec![2; 2_000], vec![100; 200], vec![1], vec![65_536; 2]] {
+        let request = with_checkpoints(0, &counts);
+        let (input, segments) = (request.guest_input().len(), run(&request).unwrap().segments.len());
+        let most = milepost_prover::most_segments(input);
+        println!("{} checkpoints of {}: {input} bytes, {segments} segments, at most {most}", counts.len(), counts[0]);
+        assert!(segments <= most);
+    }
+}
+
+#[test]
 fn checkpoints_of_different_sizes_follow_on_from_each_other() {
     let request = with_checkpoints((1 << 40) + 3, &[100, 1, 104, 105, 17, 232, 100, 65, 300, 99]);
     assert_eq!(run(&request).unwrap().journal, request.statement.journal());

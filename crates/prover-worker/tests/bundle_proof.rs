@@ -34,7 +34,7 @@ async fn bundle() -> Bundle {
                 })
                 .collect();
             let prover = Process::new(ProverOptions::new(env!("CARGO_BIN_EXE_milepost-prover")));
-            let request = ProofRequest { claim: "7-0-0".into(), statement, checkpoints, deadline: None };
+            let request = ProofRequest { claim: "7-0-0".into(), statement, checkpoints, sealed: false, deadline: None };
             let proof = prover.prove(request).await.expect("a proof");
             println!("figure proof of 10 tokens in two checkpoints: {:.1} s, {} bytes", proof.seconds, proof.receipt.len());
             proof.receipt

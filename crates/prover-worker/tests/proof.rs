@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use milepost_prover::protocol::{FromWorker, ToWorker, read_frame, write_frame};
+use milepost_prover::protocol::{FromWorker, PROTOCOL, ToWorker, VERSION, read_frame, write_frame};
 use milepost_prover::{
     Cache, Error, IMAGE_ID, Options, Process, Proof, ProofRequest, Prover, RECEIPT_TAG, VerifyError, encode_receipt,
     enough_for_any_claim_mb, sample_request, self_test, verify,
@@ -83,6 +83,33 @@ async fn a_proof_beyond_its_memory_ceiling_is_named_and_the_machine_keeps_its_me
         matches!(error, Error::OutOfMemory { ceiling_mb: 64, enough_mb } if enough_mb == milepost_prover::enough_mb(&[14])),
         "{error:?}"
     );
+}
+
+#[tokio::test]
+async fn a_composite_receipt_does_not_stand_for_a_seal() {
+    // A worker that says it seals, and answers with the true receipt of the very claim.
+    let folder = tempfile::tempdir().unwrap();
+    let hello = FromWorker::Hello {
+        protocol: PROTOCOL,
+        version: VERSION.into(),
+        image_id: IMAGE_ID,
+        kinds: vec![ProofKind::Composite, ProofKind::Groth16],
+    };
+    let mut frames = Vec::new();
+    write_frame(&mut frames, &hello, b"").unwrap();
+    let done = FromWorker::Done { id: 1, cycles: 1, po2: vec![14], seconds: 1.0 };
+    write_frame(&mut frames, &done, &proof().await.receipt).unwrap();
+    std::fs::write(folder.path().join("frames"), frames).unwrap();
+    let script = folder.path().join("script");
+    std::fs::write(&script, format!("#!/bin/sh\ncat {}\nexec sleep 60\n", folder.path().join("frames").display())).unwrap();
+    // By way of another process: a file that is open for writing anywhere in this one cannot be executed.
+    let worker = folder.path().join("milepost-prover");
+    assert!(Command::new("install").args(["-m", "755"]).arg(&script).arg(&worker).status().unwrap().success());
+    let prover = Process::new(Options { seals: true, ..Options::new(worker) });
+    assert_eq!(prover.prove(sample_request()).await.expect("what was asked for").kind, ProofKind::Composite);
+    let sealed = ProofRequest { sealed: true, ..sample_request() };
+    let refused = Process::new(prover.options().clone()).prove(sealed).await.expect_err("another kind than was asked for");
+    assert!(matches!(refused, Error::Invalid(VerifyError::Kind { expected: ProofKind::Groth16, .. })), "{refused:?}");
 }
 
 fn decode(file: &[u8]) -> Receipt {
@@ -271,11 +298,11 @@ fn a_worker_ends_with_its_node() {
 }
 
 /// What a worker answers to a request, signs of life aside.
-fn ask(input: &[u8], statement: &Statement) -> FromWorker {
+fn ask(input: &[u8], statement: &Statement, sealed: bool) -> FromWorker {
     let mut worker = Command::new(PROVER).arg("serve").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let (mut stdin, mut stdout) = (worker.stdin.take().unwrap(), worker.stdout.take().unwrap());
     let journal = hex::encode(statement.journal());
-    write_frame(&mut stdin, &ToWorker::Prove { id: 5, nice: 10, memory_mb: 1_024, journal }, input).unwrap();
+    write_frame(&mut stdin, &ToWorker::Prove { id: 5, nice: 10, memory_mb: 1_024, sealed, journal }, input).unwrap();
     let answer = loop {
         match read_frame::<FromWorker>(&mut stdout).unwrap().unwrap().0 {
             FromWorker::Hello { .. } | FromWorker::Heartbeat {} => {}
@@ -291,13 +318,20 @@ fn ask(input: &[u8], statement: &Statement) -> FromWorker {
 fn a_worker_refuses_before_it_spends_time_on_proving() {
     let request = sample_request();
     let input = request.guest_input();
-    let refused = ask(&input[..100], &request.statement);
+    let refused = ask(&input[..100], &request.statement, false);
     assert!(
         matches!(&refused, FromWorker::Failed { id: Some(5), code, message } if code == "guest" && message.contains("ends early")),
         "{refused:?}"
     );
     let mut other = request.statement;
     other.head_after.0[0] ^= 1;
-    let refused = ask(&input, &other);
+    let refused = ask(&input, &other, false);
     assert!(matches!(&refused, FromWorker::Failed { id: Some(5), code, .. } if code == "journal"), "{refused:?}");
+    if cfg!(not(feature = "groth16")) {
+        let refused = ask(&input, &request.statement, true);
+        assert!(
+            matches!(&refused, FromWorker::Failed { id: Some(5), code, message } if code == "sealing" && message.contains("groth16")),
+            "{refused:?}"
+        );
+    }
 }

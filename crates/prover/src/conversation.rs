@@ -1,12 +1,12 @@
 //! From a request to a verified receipt: what a worker on this machine and one on another have in common.
 //!
 //! ```text
-//! prove ─▶ (heartbeat)* executed (heartbeat | proven)* done | failed
+//! prove ─▶ (heartbeat)* executed (heartbeat | proven)* [sealing (heartbeat)*] done | failed
 //! ```
 //!
 //! Signs of life are not progress. Until the guest ran, and from each segment to the next, a worker has a time that is many times
 //! what it takes ([`Patience`]); whoever only beats is given up. Progress cannot be feigned for ever either: segments are announced
-//! once, before the first is proven, and counted upwards to no more than that many.
+//! once, before the first is proven, no more and no larger ones than the input can fill, and counted upwards to that many.
 
 use std::io;
 use std::time::{Duration, SystemTime};
@@ -14,9 +14,9 @@ use std::time::{Duration, SystemTime};
 use milepost_statement::{Digest, ProofKind};
 use tokio::time::Instant;
 
-use crate::memory::{self, MAX_SEGMENT_PO2};
-use crate::protocol::{FromWorker, ToWorker};
-use crate::{Error, Proof, ProofRequest, verify};
+use crate::memory::{self, MAX_SEGMENT_PO2, most_segments};
+use crate::protocol::{FromWorker, SEALING, ToWorker};
+use crate::{Error, Proof, ProofRequest, VerifyError, verify};
 
 /// The smallest segment, as a power of two; each further step doubles the time it takes.
 const SMALLEST_PO2: u32 = 14;
@@ -31,11 +31,18 @@ pub struct Patience {
     /// For one segment of the smallest size, 2^14 cycles; doubles with each step. Such a segment takes 32 seconds of processor
     /// time: fifteen times that is a worker of the lowest priority on one core of a busy machine.
     pub segment: Duration,
+    /// For sealing what was proven: recursion over every segment, and a program in a container, of which nobody tells how far it is.
+    pub sealing: Duration,
 }
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { greeting: Duration::from_secs(30), silence: Duration::from_secs(30), segment: 15 * Duration::from_secs(32) }
+        Self {
+            greeting: Duration::from_secs(30),
+            silence: Duration::from_secs(30),
+            segment: 15 * Duration::from_secs(32),
+            sealing: Duration::from_hours(2),
+        }
     }
 }
 
@@ -78,6 +85,7 @@ pub(crate) struct Ask {
     pub(crate) id: u64,
     pub(crate) nice: u8,
     pub(crate) memory_mb: u64,
+    pub(crate) sealed: bool,
     pub(crate) journal: String,
     /// The claim's name, for the log.
     pub(crate) claim: String,
@@ -102,6 +110,7 @@ impl Ask {
             id,
             nice: if urgent { 0 } else { nice },
             memory_mb,
+            sealed: request.sealed,
             journal: hex::encode(request.statement.journal()),
             claim: request.claim.clone(),
             input: request.guest_input(),
@@ -110,9 +119,10 @@ impl Ask {
 
     /// Asks, and follows the worker to its answer. The audience hears of every step before the answer.
     pub(crate) async fn follow(&self, peer: &mut impl Peer, patience: &Patience, audience: &mut impl Audience) -> Result<Made, Error> {
-        let prove = ToWorker::Prove { id: self.id, nice: self.nice, memory_mb: self.memory_mb, journal: self.journal.clone() };
+        let Self { id, nice, memory_mb, sealed, .. } = *self;
+        let prove = ToWorker::Prove { id, nice, memory_mb, sealed, journal: self.journal.clone() };
         peer.say(&prove, &self.input).await?;
-        let mut progress = Progress { announced: None, proven: 0, advanced: Instant::now() };
+        let mut progress = Progress { announced: None, proven: 0, sealing: false, advanced: Instant::now() };
         loop {
             let heard = match peer.hear().await {
                 Err(Error::Crashed { stderr, .. }) if memory::ran_out(&stderr) => return Err(self.out_of_memory(&progress)),
@@ -123,11 +133,15 @@ impl Ask {
                     return Ok(Made { cycles, po2, seconds, receipt });
                 }
                 (FromWorker::Failed { message, .. }, _) if memory::ran_out(&message) => return Err(self.out_of_memory(&progress)),
+                (FromWorker::Failed { code, message, .. }, _) if code == SEALING => return Err(Error::Sealing { why: message }),
                 (FromWorker::Failed { code, message, .. }, _) => return Err(Error::Refused { code, message }),
                 (FromWorker::OutOfMemory { ceiling_mb, enough_mb, .. }, _) => return Err(Error::OutOfMemory { ceiling_mb, enough_mb }),
                 (step, _) => {
                     progress.check(self, &step, patience).map_err(|fault| match fault {
-                        Fault::Stalled(silent) => Error::Hung { silent, what: "no segment was finished" },
+                        Fault::Stalled(silent) => Error::Hung {
+                            silent,
+                            what: if progress.sealing { "the sealing did not end" } else { "no segment was finished" },
+                        },
                         Fault::NoProver(why) => peer.no_prover(why),
                     })?;
                     audience.tell(&step).await?;
@@ -137,6 +151,9 @@ impl Ask {
     }
 
     fn out_of_memory(&self, progress: &Progress) -> Error {
+        if progress.sealing {
+            return Error::Sealing { why: "it ran out of memory; how much is enough was never measured".into() };
+        }
         Error::OutOfMemory { ceiling_mb: self.memory_mb, enough_mb: memory::enough_mb(progress.announced.as_deref().unwrap_or_default()) }
     }
 }
@@ -147,6 +164,7 @@ struct Progress {
     /// Each segment's size, once the guest ran.
     announced: Option<Vec<u32>>,
     proven: usize,
+    sealing: bool,
     advanced: Instant,
 }
 
@@ -161,12 +179,13 @@ impl Progress {
         match step {
             FromWorker::Heartbeat {} => {
                 let waited = self.advanced.elapsed();
-                if waited > patience.largest(self.announced.as_deref().unwrap_or_default()) {
+                let most = if self.sealing { patience.sealing } else { patience.largest(self.announced.as_deref().unwrap_or_default()) };
+                if waited > most {
                     return Err(Fault::Stalled(waited));
                 }
                 return Ok(());
             }
-            FromWorker::Executed { id, cycles, po2 } if *id == ask.id && self.announced.is_none() => {
+            FromWorker::Executed { id, cycles, po2 } if *id == ask.id && self.announced.is_none() && is_possible(po2, ask.input.len()) => {
                 tracing::debug!(claim = ask.claim, cycles, ?po2, "the guest ran");
                 self.announced = Some(po2.clone());
             }
@@ -176,6 +195,12 @@ impl Progress {
                 tracing::debug!(claim = ask.claim, segments, "segments proven");
                 self.proven = *segments;
             }
+            FromWorker::Sealing { id }
+                if *id == ask.id && ask.sealed && !self.sealing && self.announced.as_ref().is_some_and(|po2| self.proven == po2.len()) =>
+            {
+                tracing::debug!(claim = ask.claim, "sealing what is proven");
+                self.sealing = true;
+            }
             other => return Err(Fault::NoProver(format!("it said {other:?} out of turn"))),
         }
         self.advanced = Instant::now();
@@ -183,9 +208,14 @@ impl Progress {
     }
 }
 
+/// Whether a run on an input of so many bytes can have these segments: each announced one is waited for.
+fn is_possible(po2: &[u32], input: usize) -> bool {
+    po2.len() <= most_segments(input) && po2.iter().all(|size| *size <= MAX_SEGMENT_PO2)
+}
+
 /// Believes nothing: verifies what was made, and makes it a proof.
 pub(crate) async fn verified(request: ProofRequest, image_id: Digest, made: Made, started: Instant) -> Result<Proof, Error> {
-    let statement = request.statement;
+    let (statement, expected) = (request.statement, if request.sealed { ProofKind::Groth16 } else { ProofKind::Composite });
     let Made { cycles, po2, receipt, seconds: worked } = made;
     let (receipt, verified) = tokio::task::spawn_blocking(move || {
         let verified = verify(&receipt, image_id, &statement);
@@ -193,9 +223,12 @@ pub(crate) async fn verified(request: ProofRequest, image_id: Digest, made: Made
     })
     .await
     .map_err(io::Error::other)?;
-    verified?;
+    let kind = verified?.kind;
+    if kind != expected {
+        return Err(VerifyError::Kind { expected, found: if kind == ProofKind::Groth16 { "Groth16" } else { "composite" } }.into());
+    }
     let seconds = started.elapsed().as_secs_f64();
     let (tokens, bytes) = (statement.count.0, receipt.len());
     tracing::info!(event = "proof_made", claim = request.claim, tokens, seconds, worked, bytes, ?po2, "claim proven");
-    Ok(Proof { kind: ProofKind::Composite, journal: statement.journal(), receipt, seconds, cycles: Some(cycles), po2 })
+    Ok(Proof { kind, journal: statement.journal(), receipt, seconds, cycles: Some(cycles), po2 })
 }

@@ -131,6 +131,18 @@ pub enum Error {
         /// What it said, or how it ended.
         why: String,
     },
+    /// A seal was asked of a prover that makes none.
+    #[error("the prover at {prover} makes no seals for the chain's verifier")]
+    NoSeals {
+        /// Program or address.
+        prover: String,
+    },
+    /// The proof was made, and wrapping it for the chain's verifier failed.
+    #[error("the proof could not be sealed for the chain's verifier: {why}")]
+    Sealing {
+        /// What the prover said.
+        why: String,
+    },
     /// The process or its pipes failed in another way.
     #[error("talking to the prover failed: {0}")]
     Io(#[from] std::io::Error),
@@ -159,6 +171,8 @@ impl Error {
             Self::WrongIdentity { .. } => "MP-P-016",
             Self::NotAdmitted { .. } => "MP-P-017",
             Self::RemoteFailed { .. } => "MP-P-018",
+            Self::NoSeals { .. } => "MP-P-019",
+            Self::Sealing { .. } => "MP-P-020",
         }
     }
 
@@ -187,6 +201,10 @@ impl Error {
             }
             Self::NotAdmitted { .. } => "start `milepost-prover serve --listen` there with --admit and this node's identity",
             Self::RemoteFailed { .. } => "look at its log and the way to it; the claim is kept and proven again after a pause",
+            Self::NoSeals { .. } => "build milepost-prover with its feature groth16 on a machine that can make seals (docs/proofs.md)",
+            Self::Sealing { .. } => {
+                "check that this user can start Docker's containers and that memory suffices (docs/proofs.md); it is tried again after a pause"
+            }
             Self::Io(_) => "check limits on open files and processes",
         }
     }
@@ -200,6 +218,7 @@ impl Error {
                 | Self::Busy { .. }
                 | Self::Unreachable { .. }
                 | Self::RemoteFailed { .. }
+                | Self::Sealing { .. }
                 | Self::Io(_)
         )
     }

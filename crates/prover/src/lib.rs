@@ -20,6 +20,7 @@
 mod conversation;
 mod error;
 mod image;
+mod layout;
 #[cfg(feature = "stark")]
 mod memory;
 mod mock;
@@ -40,13 +41,14 @@ mod turns;
 pub use conversation::Patience;
 pub use error::Error;
 pub use image::IMAGE_ID;
+pub use layout::{MOCK_RECEIPT_TAG, RECEIPT_TAG, SEAL_BYTES, SEALED_TAG, kind_of, seal_of, sealed_receipt};
 #[cfg(feature = "stark")]
-pub use memory::{MAX_SEGMENT_PO2, enough_for_any_claim_mb, enough_mb};
-pub use mock::{MOCK_RECEIPT_TAG, Mock, NotADevChain};
+pub use memory::{MAX_SEGMENT_PO2, enough_for_any_claim_mb, enough_mb, most_segments};
+pub use mock::{Mock, NotADevChain};
 #[cfg(feature = "stark")]
 pub use process::{Identity, Options, PROGRAM, Process, locate};
 #[cfg(feature = "stark")]
-pub use receipt::{MAX_RECEIPT_BYTES, RECEIPT_TAG, Verified, VerifyError, dev_mode_is_set, encode_receipt, verify};
+pub use receipt::{MAX_RECEIPT_BYTES, Verified, VerifyError, dev_mode_is_set, encode_receipt, verify};
 #[cfg(feature = "stark")]
 pub use remote::{Key, Pin, Remote, RemoteOptions, Server, ServerOptions, Unusable};
 pub use request::{BoxFuture, CheckpointInput, MAX_CLAIM_TOKENS, Proof, ProofRequest, Prover};

@@ -34,6 +34,12 @@ pub fn enough_for_any_claim_mb() -> u64 {
     enough_mb(&vec![MAX_SEGMENT_PO2; segments])
 }
 
+/// Most segments that a guest's input of so many bytes can fill. The worst that a claim can be, checkpoints of one token, takes some 1,500
+/// cycles for each of their 44 bytes: a segment of 2^16 cycles then holds 1.6 KB of input.
+pub fn most_segments(input: usize) -> usize {
+    3 + input / 1_024
+}
+
 /// Whether a process that ended with these last words, or said them, had too little memory. Allocations that fail end a Rust program
 /// with a line of its run-time library; in C++ they are an exception with a name, and threads cannot be started for want of stacks.
 pub(crate) fn ran_out(words: &str) -> bool {

@@ -5,10 +5,7 @@ use std::net::IpAddr;
 use milepost_statement::{ChainId, ProofKind};
 
 use crate::request::BoxFuture;
-use crate::{Error, Proof, ProofRequest, Prover};
-
-/// First bytes of a mock receipt; the journal follows.
-pub const MOCK_RECEIPT_TAG: &[u8] = b"MILEPOST TEST PROOF\n";
+use crate::{Error, MOCK_RECEIPT_TAG, Proof, ProofRequest, Prover};
 
 /// The only chain on which mock proofs may be used.
 const DEV_CHAIN: ChainId = ChainId(31337);
@@ -56,6 +53,9 @@ impl Prover for Mock {
     fn prove(&self, request: ProofRequest) -> BoxFuture<'_, Result<Proof, Error>> {
         Box::pin(async move {
             request.check()?;
+            if request.sealed {
+                return Err(Error::NoSeals { prover: "a mock".to_owned() });
+            }
             if request.statement.chain_id != self.chain {
                 return Err(Error::BadRequest { why: format!("a mock proof for chain {}", request.statement.chain_id) });
             }

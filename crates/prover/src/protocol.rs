@@ -5,10 +5,11 @@
 //!
 //! ```text
 //! worker → node   hello {protocol, version, image_id, kinds}
-//! node → worker   prove {id, nice, memory_mb, journal}   body: the guest's input (docs/statement.md)
+//! node → worker   prove {id, nice, memory_mb, sealed, journal}   body: the guest's input (docs/statement.md)
 //! worker → node   heartbeat {}                       once a second from the greeting on
 //! worker → node   executed {id, cycles, po2}         the guest ran and committed the journal asked for
 //! worker → node   proven {id, segments}              so many segments are proven
+//! worker → node   sealing {id}                       all segments are proven; they are wrapped for the chain's verifier
 //! worker → node   done {id, cycles, po2, seconds}    body: the receipt file
 //! worker → node   failed {id?, code, message}
 //! worker → node   out-of-memory {id, ceiling_mb, enough_mb}   from another machine: its worker needed more than it may have
@@ -35,6 +36,8 @@ pub const HEARTBEAT_MS: u64 = 1_000;
 pub const MAX_HEADER: usize = 64 << 10;
 /// Most bytes of a frame's body: the largest receipt file.
 pub const MAX_BODY: usize = crate::MAX_RECEIPT_BYTES;
+/// The code of `failed` where the proof was made and sealing it failed.
+pub const SEALING: &str = "sealing";
 /// Most bytes of a request's body, the guest's input: every token of the largest claim in a checkpoint of its own.
 #[expect(clippy::cast_possible_truncation, reason = "45 MiB")]
 pub const MAX_INPUT: usize = 264 + 44 * crate::MAX_CLAIM_TOKENS as usize;
@@ -51,6 +54,8 @@ pub enum ToWorker {
         nice: u8,
         /// Most private writable memory it may have, in MB: it sets the limit itself before it proves.
         memory_mb: u64,
+        /// Whether the proof is to be sealed for the chain's verifier.
+        sealed: bool,
         /// The journal to be proven, hexadecimal.
         journal: String,
     },
@@ -88,6 +93,11 @@ pub enum FromWorker {
         id: u64,
         /// How many of them.
         segments: usize,
+    },
+    /// All segments are proven, and the sealing begins.
+    Sealing {
+        /// The request.
+        id: u64,
     },
     /// The proof; the body is the receipt file.
     Done {

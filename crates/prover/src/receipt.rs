@@ -1,20 +1,22 @@
-//! Receipt files: their layout, and the only judge of whether one holds.
-//!
-//! A receipt file is `RECEIPT_TAG ‖ postcard(risc0_zkvm::Receipt)`; RISC Zero's type holds the seals, the claim and the journal.
+//! The only judge of whether a receipt file holds.
 //!
 //! Receipts come from strangers too (`milepost verify`). So the kind is read and refused by name before anything else is
-//! decoded, receipts with assumptions (which nest without end) are not decoded at all, and sizes are bounded.
+//! decoded, receipts with assumptions (which nest without end) are not decoded at all, and sizes are bounded. Of a sealed receipt
+//! nothing is decoded: from program and journal follows what its seal must be about.
 
-use milepost_statement::{Digest, JournalError, Statement};
+use milepost_statement::{Digest, JournalError, ProofKind, Statement};
 use risc0_zkvm::sha::Digestible;
-use risc0_zkvm::{ExitCode, InnerReceipt, MaybePruned, Output, Receipt, SegmentReceipt, VerifierContext};
+use risc0_zkvm::{
+    ExitCode, Groth16Receipt, Groth16ReceiptVerifierParameters, InnerReceipt, MaybePruned, Output, Receipt, ReceiptClaim, SegmentReceipt,
+    VerifierContext,
+};
 use serde::Deserialize;
 use sha2::Digest as _;
 
-use crate::MOCK_RECEIPT_TAG;
+use crate::layout::{RECEIPT_TAG, SEAL_BYTES, kind_of, seal_of};
 
-/// First bytes of a receipt file.
-pub const RECEIPT_TAG: &[u8] = b"MILEPOST RECEIPT 1\n";
+/// The selector of seals that RISC Zero's development mode makes.
+const FAKE_SELECTOR: [u8; 4] = [0xff; 4];
 
 /// Most bytes of a receipt file. A segment takes about 220 KB, a claim of a million tokens some hundred of them.
 pub const MAX_RECEIPT_BYTES: usize = 64 << 20;
@@ -22,11 +24,13 @@ pub const MAX_RECEIPT_BYTES: usize = 64 << 20;
 /// What a receipt proved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verified {
+    /// Composite or Groth16.
+    pub kind: ProofKind,
     /// The proven statement.
     pub statement: Statement,
     /// The program that was run.
     pub image_id: Digest,
-    /// Segments of the composite STARK.
+    /// Segments of the composite STARK; 0 where a Groth16 proof stands for them.
     pub segments: usize,
     /// SHA-256 of the receipt file.
     pub receipt_digest: Digest,
@@ -44,9 +48,14 @@ pub enum VerifyError {
     /// A development-mode receipt of RISC Zero.
     #[error("this is a fake receipt of RISC Zero's development mode: it proves nothing")]
     Fake,
-    /// Another kind of receipt than a composite STARK.
-    #[error("this is a {0} receipt; composite receipts are expected")]
-    Kind(&'static str),
+    /// Another kind of receipt than was asked for, or than there are.
+    #[error("this is a {found} receipt, not a {expected} one")]
+    Kind {
+        /// As asked.
+        expected: ProofKind,
+        /// What it is.
+        found: &'static str,
+    },
     /// Not a receipt file, or a damaged one.
     #[error("this is not a receipt file: {0}")]
     Format(String),
@@ -163,11 +172,23 @@ fn verify_any(file: &[u8], image_id: Digest) -> Result<Verified, VerifyError> {
     if dev_mode_is_set() {
         return Err(VerifyError::DevMode);
     }
+    if file.len() > MAX_RECEIPT_BYTES {
+        return Err(VerifyError::Format(format!("it has {} bytes; at most {MAX_RECEIPT_BYTES} are read", file.len())));
+    }
+    match kind_of(file) {
+        Some(ProofKind::Composite) => verify_composite(file, image_id),
+        Some(ProofKind::Groth16) => verify_sealed(file, image_id),
+        Some(ProofKind::Mock) => Err(VerifyError::Mock),
+        None => Err(VerifyError::Format("it does not begin as one".into())),
+    }
+}
+
+fn verify_composite(file: &[u8], image_id: Digest) -> Result<Verified, VerifyError> {
     let receipt = decode(file)?;
     let composite = match &receipt.inner {
         InnerReceipt::Composite(composite) => composite,
         InnerReceipt::Fake(_) => return Err(VerifyError::Fake),
-        _ => return Err(VerifyError::Kind("different")),
+        _ => return Err(not_composite("different")),
     };
 
     // These comparisons only give good names to what the verification below would refuse anyway.
@@ -187,11 +208,9 @@ fn verify_any(file: &[u8], image_id: Digest) -> Result<Verified, VerifyError> {
     }
 
     // The judgement: every segment's seal, their chain, program, exit code and journal.
-    receipt
-        .verify_with_context(&VerifierContext::default().with_dev_mode(false), risc0_zkvm::Digest::from(image_id.0))
-        .map_err(|why| VerifyError::BadSeal(why.to_string()))?;
-
+    judge(&receipt, image_id)?;
     Ok(Verified {
+        kind: ProofKind::Composite,
         statement: Statement::from_journal(&receipt.journal.bytes)?,
         image_id,
         segments: composite.segments.len(),
@@ -199,27 +218,55 @@ fn verify_any(file: &[u8], image_id: Digest) -> Result<Verified, VerifyError> {
     })
 }
 
-/// The bytes of a receipt file.
+/// What the chain's verifier does, done here: the seal must be about the program's good end with exactly this journal. Where it is
+/// not, nobody can tell which of the three is wrong.
+fn verify_sealed(file: &[u8], image_id: Digest) -> Result<Verified, VerifyError> {
+    let cut = || VerifyError::Format(format!("a sealed receipt has a seal of {SEAL_BYTES} bytes, then a journal"));
+    let (seal, journal) = seal_of(file).ok_or_else(cut)?;
+    let (selector, seal) = seal.split_at(4);
+    let parameters = Groth16ReceiptVerifierParameters::default().digest();
+    if selector == FAKE_SELECTOR {
+        return Err(VerifyError::Fake);
+    }
+    let expected = &parameters.as_bytes()[..4];
+    if selector != expected {
+        return Err(VerifyError::BadSeal(format!("it is for the verifier {}, known is {}", hex::encode(selector), hex::encode(expected))));
+    }
+    let claim = MaybePruned::Value(ReceiptClaim::ok(risc0_zkvm::Digest::from(image_id.0), journal.to_vec()));
+    let inner = InnerReceipt::Groth16(Groth16Receipt::new(seal.to_vec(), claim, parameters));
+    judge(&Receipt::new(inner, journal.to_vec()), image_id)?;
+    Ok(Verified {
+        kind: ProofKind::Groth16,
+        statement: Statement::from_journal(journal)?,
+        image_id,
+        segments: 0,
+        receipt_digest: Digest(sha2::Sha256::digest(file).into()),
+    })
+}
+
+fn judge(receipt: &Receipt, image_id: Digest) -> Result<(), VerifyError> {
+    receipt
+        .verify_with_context(&VerifierContext::default().with_dev_mode(false), risc0_zkvm::Digest::from(image_id.0))
+        .map_err(|why| VerifyError::BadSeal(why.to_string()))
+}
+
+fn not_composite(found: &'static str) -> VerifyError {
+    VerifyError::Kind { expected: ProofKind::Composite, found }
+}
+
+/// The file of a composite receipt.
 pub fn encode_receipt(receipt: &Receipt) -> Result<Vec<u8>, VerifyError> {
     postcard::to_extend(receipt, RECEIPT_TAG.to_vec()).map_err(|why| VerifyError::Format(why.to_string()))
 }
 
-/// Decodes a receipt file whose kind is acceptable.
+/// Decodes the file of a composite receipt.
 fn decode(file: &[u8]) -> Result<Receipt, VerifyError> {
-    if file.len() > MAX_RECEIPT_BYTES {
-        return Err(VerifyError::Format(format!("it has {} bytes; at most {MAX_RECEIPT_BYTES} are read", file.len())));
-    }
-    if file.starts_with(MOCK_RECEIPT_TAG) {
-        return Err(VerifyError::Mock);
-    }
-    let Some(body) = file.strip_prefix(RECEIPT_TAG) else {
-        return Err(VerifyError::Format("it does not begin as one".into()));
-    };
+    let body = file.strip_prefix(RECEIPT_TAG).unwrap_or_default();
     // postcard writes the variant of `InnerReceipt` first.
     match body.first() {
         Some(0) => {}
-        Some(1) => return Err(VerifyError::Kind("succinct")),
-        Some(2) => return Err(VerifyError::Kind("Groth16")),
+        Some(1) => return Err(not_composite("succinct")),
+        Some(2) => return Err(not_composite("Groth16")),
         Some(3) => return Err(VerifyError::Fake),
         _ => return Err(VerifyError::Format("its kind is unknown".into())),
     }

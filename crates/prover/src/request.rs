@@ -34,6 +34,8 @@ pub struct ProofRequest {
     pub statement: Statement,
     /// The claim's checkpoints in order.
     pub checkpoints: Vec<CheckpointInput>,
+    /// Whether the chain's verifier demands a seal: a Groth16 proof instead of the composite STARK.
+    pub sealed: bool,
     /// When the proof stops being of use. It decides the priority, nothing else: a late proof is still returned.
     pub deadline: Option<SystemTime>,
 }
@@ -100,7 +102,7 @@ pub trait Prover: Send + Sync {
     /// Proves one claim and verifies the proof. Dropping the future cancels the work.
     fn prove(&self, request: ProofRequest) -> BoxFuture<'_, Result<Proof, Error>>;
 
-    /// The kind of proof this prover makes.
+    /// The kind of proof this prover makes; Groth16: composite ones too, where no seal is asked for.
     fn kind(&self) -> ProofKind;
 
     /// What a self-test's result depends on: when it changes, the test is run again. `None`: nothing worth remembering.

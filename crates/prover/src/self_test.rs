@@ -110,7 +110,8 @@ pub async fn self_test(prover: &dyn Prover, cache: Option<&Cache>) -> Result<Sel
     if let Some(seconds) = memory.and_then(|(cache, fingerprint)| cache.recall(fingerprint)) {
         return Ok(SelfTest { kind: prover.kind(), seconds, cached: true });
     }
-    let proof = prover.prove(sample_request()).await?;
+    let sealed = prover.kind() == ProofKind::Groth16;
+    let proof = prover.prove(ProofRequest { sealed, ..sample_request() }).await?;
     if let Some((cache, fingerprint)) = memory
         && let Err(why) = cache.remember(fingerprint, proof.seconds)
     {
@@ -168,5 +169,5 @@ pub fn sample_request() -> ProofRequest {
         head_before,
         head_after: checkpoint_head(&head_before, first_seq, &checkpoint.turns, &checkpoint.ids),
     };
-    ProofRequest { claim: "self-test".into(), statement, checkpoints: vec![checkpoint], deadline: None }
+    ProofRequest { claim: "self-test".into(), statement, checkpoints: vec![checkpoint], sealed: false, deadline: None }
 }

@@ -52,6 +52,7 @@ impl Turns {
                 | Error::Invalid(_)
                 | Error::Unreachable { .. }
                 | Error::RemoteFailed { .. }
+                | Error::Sealing { .. }
                 | Error::Io(_),
             ) => {
                 self.failures.fetch_add(1, Ordering::Relaxed);

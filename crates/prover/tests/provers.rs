@@ -1,63 +1,20 @@
 //! Provers that are absent, broken, wrong or wedged: each has its own error, and none is waited for for long.
 #![cfg(feature = "stark")]
 
+mod fake;
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use milepost_prover::protocol::{FromWorker, PROTOCOL, VERSION, write_frame};
+use fake::{Fake, hello};
+use milepost_prover::protocol::{FromWorker, PROTOCOL, VERSION};
 use milepost_prover::{
     Cache, Error, IMAGE_ID, Mock, Options, Patience, Process, Prover, Status, VerifyError, enough_mb, sample_request, self_test,
 };
 use milepost_statement::{ChainId, Digest, ProofKind};
-
-/// A program that plays a prover.
-struct Fake {
-    folder: tempfile::TempDir,
-}
-
-impl Fake {
-    /// A shell script; in it, `say NAME` writes the frame that was put down under that name.
-    fn new(script: &str) -> Self {
-        let fake = Self { folder: tempfile::tempdir().unwrap() };
-        let folder = fake.folder.path().display();
-        fake.install(format!("#!/bin/sh\nsay() {{ cat \"{folder}/$1\"; }}\n{script}\n").as_bytes());
-        fake.with("hello", &hello(PROTOCOL, VERSION, IMAGE_ID), b"").with("beat", &FromWorker::Heartbeat {}, b"")
-    }
-
-    fn with(self, name: &str, message: &FromWorker, body: &[u8]) -> Self {
-        let mut frame = Vec::new();
-        write_frame(&mut frame, message, body).unwrap();
-        std::fs::write(self.folder.path().join(name), frame).unwrap();
-        self
-    }
-
-    /// Puts the program down, by way of another process: a file that is open for writing anywhere in this one, if only in a
-    /// child that is just being started, cannot be executed.
-    fn install(&self, content: &[u8]) {
-        let draft = self.folder.path().join("draft");
-        std::fs::write(&draft, content).unwrap();
-        assert!(Command::new("install").args(["-m", "755"]).arg(draft).arg(self.path()).status().unwrap().success());
-    }
-
-    fn path(&self) -> PathBuf {
-        self.folder.path().join("milepost-prover")
-    }
-
-    fn prover(&self) -> Process {
-        Process::new(Options::new(self.path()))
-    }
-
-    async fn error(&self) -> Error {
-        self.prover().prove(sample_request()).await.expect_err("a receipt that does not hold was returned as a proof")
-    }
-}
-
-fn hello(protocol: u32, version: &str, image_id: Digest) -> FromWorker {
-    FromWorker::Hello { protocol, version: version.into(), image_id, kinds: vec![ProofKind::Composite] }
-}
 
 /// The error, and that code and advice come with it.
 macro_rules! assert_error {
@@ -169,6 +126,16 @@ async fn announced_progress_is_not_believed_without_end() {
 }
 
 #[tokio::test]
+async fn more_work_than_the_claim_can_be_is_not_waited_for() {
+    // Each segment that is announced is waited for: neither larger ones than are cut nor more than the input can fill.
+    for po2 in [vec![17], vec![14; 100]] {
+        let executed = FromWorker::Executed { id: 1, cycles: 1, po2 };
+        let fake = Fake::new("say hello; say executed; exec sleep 60").with("executed", &executed, b"");
+        assert_error!(fake.error().await, Error::NotAProver { why, .. } if why.contains("out of turn"));
+    }
+}
+
+#[tokio::test]
 async fn a_larger_segment_has_more_time() {
     // A segment of 2^16 cycles may take four times as long as one of 2^14: after 1.2 s, and not after 0.3 s.
     for (po2, at_least) in [(14, Duration::from_millis(300)), (16, Duration::from_millis(1_200))] {
@@ -234,8 +201,8 @@ async fn a_receipt_is_verified_before_it_is_returned() {
         (&b"whatever"[..], VerifyError::Format("it does not begin as one".into())),
         (b"MILEPOST TEST PROOF\n and a journal", VerifyError::Mock),
         (b"MILEPOST RECEIPT 1\n\x03\x00", VerifyError::Fake),
-        (b"MILEPOST RECEIPT 1\n\x01", VerifyError::Kind("succinct")),
-        (b"MILEPOST RECEIPT 1\n\x02", VerifyError::Kind("Groth16")),
+        (b"MILEPOST RECEIPT 1\n\x01", VerifyError::Kind { expected: ProofKind::Composite, found: "succinct" }),
+        (b"MILEPOST RECEIPT 1\n\x02", VerifyError::Kind { expected: ProofKind::Composite, found: "Groth16" }),
     ] {
         let fake = Fake::new("say hello; say done; exec sleep 60").with("done", &done, body);
         assert_error!(fake.error().await, Error::Invalid(why) if *why == expected);

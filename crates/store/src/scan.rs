@@ -136,7 +136,7 @@ impl<'a> PageBuilder<'a> {
 /// Guarantees: each record that was there throughout is seen once, in order. Does not: give one snapshot across pages; a
 /// writer at work between two pages is seen.
 pub fn entries<S: Storage + ?Sized>(store: &S, table: Table, range: Range, order: Order) -> Entries<'_, S> {
-    Entries { store, table, order, rest: Some(range), page_entries: MAX_PAGE_ENTRIES, page: Vec::new().into_iter() }
+    Entries { store, table, order, rest: Some(range), at_a_time: MAX_PAGE_ENTRIES, page: Vec::new().into_iter() }
 }
 
 /// The iterator that [`entries`] answers. It ends after its first error.
@@ -145,7 +145,7 @@ pub struct Entries<'a, S: Storage + ?Sized> {
     table: Table,
     order: Order,
     rest: Option<Range>,
-    page_entries: usize,
+    at_a_time: usize,
     page: std::vec::IntoIter<Entry>,
 }
 
@@ -153,7 +153,7 @@ impl<S: Storage + ?Sized> Entries<'_, S> {
     /// Reads this many records at a time (1 to [`MAX_PAGE_ENTRIES`]): a reader that stops after a few need not fetch thousands.
     #[must_use]
     pub fn in_pages_of(mut self, entries: usize) -> Self {
-        self.page_entries = entries.clamp(1, MAX_PAGE_ENTRIES);
+        self.at_a_time = entries.clamp(1, MAX_PAGE_ENTRIES);
         self
     }
 }
@@ -167,7 +167,7 @@ impl<S: Storage + ?Sized> Iterator for Entries<'_, S> {
                 return Some(Ok(entry));
             }
             let range = self.rest.take()?;
-            match self.store.scan(self.table, &range, self.order, self.page_entries) {
+            match self.store.scan(self.table, &range, self.order, self.at_a_time) {
                 Ok(page) => {
                     self.rest = page.next;
                     self.page = page.entries.into_iter();

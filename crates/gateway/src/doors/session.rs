@@ -23,7 +23,7 @@ pub(crate) async fn challenge(State(host): Shared, body: Body) -> Result<Json<Va
         let object = read_object(&host, body).await?;
         check_chain(&host, &object)?;
         let job = required_job(&object)?;
-        host.bring_quote(job, &object)?;
+        host.bring_quote(job, &object).await?;
         host.challenge(job).await
     };
     ask.await.map(Json).map_err(Failure::native)

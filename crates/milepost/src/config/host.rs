@@ -131,7 +131,7 @@ pub(crate) enum Backend {
     Stark,
     /// The same by `milepost-prover` on another machine.
     Remote,
-    /// Seals for the chain's verifier. Known by name and refused: this release makes none (docs/proofs.md).
+    /// Seals for the chain's verifier. Known by name and refused: no session that demands them is served (docs/decisions/0011).
     Groth16,
     /// No proof at all.
     Mock,

@@ -64,10 +64,10 @@ pub(crate) enum Error {
     #[cfg(feature = "stark")]
     #[error("prover: {0}")]
     Prover(String),
-    /// Seals that nothing here makes.
+    /// Seals are made for nobody yet.
     #[error(
-        "prover.backend = \"groth16\" is NOT BUILT: no program of this release wraps receipts for the chain's verifier (what that needs is \
-         in docs/proofs.md); set prover.backend = \"stark\", and serve sessions that demand no verifier"
+        "prover.backend = \"groth16\" is refused: this host serves no session that demands seals (docs/decisions/0011); set prover.backend = \
+         \"stark\""
     )]
     NoGroth16,
     /// Mock proofs where they are refused.

@@ -122,11 +122,11 @@ mod tests {
     }
 
     #[test]
-    fn seals_that_nothing_makes_are_refused_by_name() {
+    fn seals_that_nobody_is_served_with_are_refused_by_name() {
         let config = Config { prover: ProverConfig { backend: Backend::Groth16, ..ProverConfig::default() }, ..Config::default() };
         let chain = SettlementConfig::new("http://127.0.0.1:8545", ChainId(31_337), Address([1; 20]));
         let refused = open(&config, &chain).err().expect("there is no such prover");
-        assert!(matches!(refused, Error::NoGroth16) && refused.to_string().contains("NOT BUILT"), "{refused}");
+        assert!(matches!(refused, Error::NoGroth16) && refused.to_string().contains("docs/decisions/0011"), "{refused}");
         assert!(cache(&config).is_none());
     }
 }

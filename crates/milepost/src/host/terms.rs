@@ -5,7 +5,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use milepost_bundle::link::MAX_LINK_HEADERS;
 use milepost_bundle::{Certificate, Header, Inclusion};
-use milepost_gateway::{Asked, Jobs, JobsError, JobsErrorKind};
+use milepost_gateway::{Asked, Jobs, JobsError, JobsErrorKind, is_quoted};
 use milepost_ledger::{Address, BlockRef, Digest, JobId, Statement, Terms};
 use milepost_settlement::{Chain, Error};
 use milepost_statement::{Domain, Quote};
@@ -115,12 +115,6 @@ fn leads_there(block: BlockRef, certificate: &Certificate, certified: Digest) ->
     let ends = certificate.link.last().map_or(Ok(block.hash), |header| Header::read(header).map(|header| header.hash));
     let begins = certificate.link.first().is_none_or(|header| Header::read(header).is_ok_and(|header| header.parent == block.hash));
     begins && ends == Ok(certified)
-}
-
-/// Whether a job was created on these terms while they held.
-fn is_quoted(terms: &Terms, quote: &Quote) -> bool {
-    let same = (terms.host, terms.model, terms.token) == (quote.host, quote.model_digest, quote.token);
-    same && terms.price.0 >= quote.price && terms.started.0 <= quote.expires_at
 }
 
 /// What the doors tell a client of the chain's answer. Whatever does not speak of the job itself decides nothing about it.

@@ -220,7 +220,23 @@ async fn a_quote_is_honoured_though_the_price_was_raised_and_a_forged_one_is_not
     let mut session = Session::load(wallet(), &files.path().join("quoted.json")).await.expect("it loads");
     let refused = session.authenticate(None).await.expect_err("nobody signed that");
     assert!(matches!(&refused, Error::Host { code, .. } if code == "validation_error"), "{refused}");
+    let job = session.job_id().0;
     drop(session);
+    // A stranger's quote, signed by the host too, does not take the place of the one on which the job was funded.
+    let url = format!("http://127.0.0.1:{}/v1/session/challenge", ground.port);
+    let challenge = async |quote: Option<&milepost_statement::SignedQuote>| {
+        let mut body = serde_json::json!({ "job_id": job });
+        if let Some(quote) = quote {
+            body["quote"] = serde_json::json!(quote);
+        }
+        reqwest::Client::new().post(&url).json(&body).send().await.expect("an answer").status().as_u16()
+    };
+    let dearer = host.quote(&ask_for).await.expect("a quote");
+    assert_eq!(dearer.quote.price, u128::from(2 * PRICE));
+    assert_ne!(challenge(Some(&dearer)).await, 200);
+    assert_eq!(challenge(Some(&quote)).await, 200);
+    challenge(Some(&dearer)).await;
+    assert_eq!(challenge(None).await, 200, "the quote that fits is still there");
     bring(quote);
     let mut session = Session::load(wallet(), &files.path().join("quoted.json")).await.expect("it loads");
     session.authenticate(None).await.expect("the host keeps its word");

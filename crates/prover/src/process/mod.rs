@@ -46,6 +46,8 @@ pub struct Options {
     pub urgent: Duration,
     /// Most private writable memory of a worker, in MB. The worker sets the limit itself before it proves.
     pub memory_mb: u64,
+    /// Whether it makes seals for the chain's verifier, where one is asked for.
+    pub seals: bool,
     /// How long a worker is waited for.
     pub patience: Patience,
 }
@@ -60,6 +62,7 @@ impl Options {
             nice: 10,
             urgent: Duration::from_mins(10),
             memory_mb: enough_for_any_claim_mb(),
+            seals: false,
             patience: Patience::default(),
         }
     }
@@ -111,7 +114,9 @@ impl Process {
         }
         let worker = Worker::start(&self.options).await?;
         let version = worker.version.clone();
+        let seals = if self.options.seals { worker.check_seals() } else { Ok(()) };
         worker.end().await;
+        seals?;
         Ok(Identity { version, image_id: self.options.image_id, sha256: file_digest(&self.options.path).await? })
     }
 
@@ -132,6 +137,11 @@ impl Process {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let ask = Ask::new(&request, id, self.options.nice, self.options.urgent, self.options.memory_mb);
         let mut worker = Worker::start(&self.options).await?;
+        if request.sealed
+            && let Err(error) = worker.check_seals()
+        {
+            return Err(worker.kill(error).await);
+        }
         let made = match ask.follow(&mut worker, &self.options.patience, &mut Nobody).await {
             Ok(made) => made,
             Err(error) => return Err(worker.kill(error).await),
@@ -147,14 +157,14 @@ impl Prover for Process {
     }
 
     fn kind(&self) -> ProofKind {
-        ProofKind::Composite
+        if self.options.seals { ProofKind::Groth16 } else { ProofKind::Composite }
     }
 
     fn fingerprint(&self) -> BoxFuture<'_, Result<Option<String>, Error>> {
         Box::pin(async {
             // Greeted each time: a remembered success must not hide a program that no longer starts.
             let Identity { version, image_id, sha256 } = self.identify().await?;
-            Ok(Some(format!("prover {version} {sha256} image {image_id}")))
+            Ok(Some(format!("prover {version} {sha256} image {image_id} {}", self.kind())))
         })
     }
 }

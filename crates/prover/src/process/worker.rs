@@ -4,6 +4,7 @@ use std::io;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use milepost_statement::ProofKind;
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::task::JoinHandle;
@@ -27,6 +28,8 @@ const REAP: Duration = Duration::from_secs(5);
 pub(crate) struct Worker {
     /// The version it said.
     pub(crate) version: String,
+    /// The kinds of proof it makes.
+    kinds: Vec<ProofKind>,
     child: Child,
     stdin: ChildStdin,
     stdout: ChildStdout,
@@ -49,7 +52,7 @@ impl Worker {
             return Err(io::Error::other("the worker's pipes are missing").into());
         };
         let stderr = tokio::spawn(keep_tail(stderr));
-        let mut worker = Self { version: String::new(), child, stdin, stdout, stderr, options: options.clone() };
+        let mut worker = Self { version: String::new(), kinds: Vec::new(), child, stdin, stdout, stderr, options: options.clone() };
 
         let (greeting, _) = worker.receive(options.patience.greeting, "no greeting").await?;
         let wrong = match greeting {
@@ -59,8 +62,8 @@ impl Worker {
             FromWorker::Hello { image_id, .. } if image_id != options.image_id => {
                 Error::WrongImage { ours: options.image_id, theirs: image_id }
             }
-            FromWorker::Hello { version, .. } => {
-                worker.version = version;
+            FromWorker::Hello { version, kinds, .. } => {
+                (worker.version, worker.kinds) = (version, kinds);
                 return Ok(worker);
             }
             FromWorker::Failed { code, .. } if code == "dev-mode" => Error::DevMode,
@@ -83,6 +86,12 @@ impl Worker {
             Ok(Err(why)) => Err(self.ended(Some(why)).await),
             Err(_) => Err(self.silent(patience, what).await),
         }
+    }
+
+    /// Whether it makes seals for the chain's verifier.
+    pub(crate) fn check_seals(&self) -> Result<(), Error> {
+        let sealing = self.kinds.contains(&ProofKind::Groth16);
+        sealing.then_some(()).ok_or_else(|| Error::NoSeals { prover: self.options.path.display().to_string() })
     }
 
     /// Ends a worker that has done its work.

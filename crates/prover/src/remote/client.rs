@@ -138,6 +138,9 @@ impl Remote {
             return Err(Error::DevMode);
         }
         request.check()?;
+        if request.sealed {
+            return Err(Error::NoSeals { prover: self.options.address.clone() });
+        }
         let _turn = self.turns.take().await?;
         let outcome = self.run(request).await;
         self.turns.ended(&outcome);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use milepost_statement::ProofKind;
+use rustix::net::sockopt::set_tcp_user_timeout;
 use tokio::io::{AsyncReadExt, ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -27,6 +28,8 @@ use crate::{Error, Options, Process};
 const MAX_HANDSHAKES: usize = 32;
 /// Connections of admitted nodes at once: those whose proof is made, and those who wait. More are told to come again.
 const MAX_CONNECTIONS: usize = 16;
+/// Longest time, in milliseconds, that what was sent may stay unacknowledged: a heartbeat is sent each second.
+const UNACKNOWLEDGED_MS: u32 = 30_000;
 /// Pause after the system could not accept a connection, for want of file descriptors mostly.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -129,6 +132,8 @@ async fn handshake(
 ) -> Option<(TlsStream<TcpStream>, SocketAddr)> {
     // Frames should leave at once. Where the system refuses this, they are merely later.
     let _ = socket.set_nodelay(true);
+    // A node whose power failed acknowledges nothing and hangs nothing up. Where the system refuses this, its own patience ends it later.
+    let _ = set_tcp_user_timeout(&socket, UNACKNOWLEDGED_MS);
     match timeout(patience, acceptor.accept(socket)).await {
         Ok(Ok(stream)) => Some((stream, from)),
         Ok(Err(error)) => {
@@ -165,12 +170,18 @@ async fn serve(shared: &Shared, reader: &mut ReadHalf<TlsStream<TcpStream>>, nod
     let image_id = options.worker.image_id;
     node.tell(&FromWorker::Hello { protocol: PROTOCOL, version: VERSION.into(), image_id, kinds: vec![ProofKind::Composite] }).await?;
     let asked = timeout(options.request, receive::<ToWorker>(reader, MAX_INPUT)).await;
-    let Some((ToWorker::Prove { id, nice, memory_mb, journal }, input)) = asked.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??
+    let Some((ToWorker::Prove { id, nice, memory_mb, sealed, journal }, input)) =
+        asked.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??
     else {
         return Ok(None);
     };
     let memory_mb = memory_mb.min(options.worker.memory_mb);
-    let ask = Ask { id, nice: nice.min(19), memory_mb, journal, claim: format!("request {id}"), input };
+    if sealed {
+        let refusal = FromWorker::Failed { id: Some(id), code: "sealed".into(), message: "no seals are made for nodes elsewhere".into() };
+        node.tell(&refusal).await?;
+        return Ok(None);
+    }
+    let ask = Ask { id, nice: nice.min(19), memory_mb, sealed, journal, claim: format!("request {id}"), input };
     tokio::select! {
         made = prove(shared, &ask, node) => made.map(Some),
         // A node says nothing after its request: it hung up, or it is none.

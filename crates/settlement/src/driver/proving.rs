@@ -52,7 +52,8 @@ impl Driver {
             })
             .collect::<Result<_, Error>>()?;
         let deadline = record.deadline().map(|at| SystemTime::UNIX_EPOCH + Duration::from_secs(at.0));
-        Ok(ProofRequest { claim: claim.id.to_string(), statement: claim.statement, checkpoints, deadline })
+        // No session that demands seals is opened (docs/decisions/0011).
+        Ok(ProofRequest { claim: claim.id.to_string(), statement: claim.statement, checkpoints, sealed: false, deadline })
     }
 
     /// A prover's answer: the proof and its receipt become durable together.
