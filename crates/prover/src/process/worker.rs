@@ -15,8 +15,9 @@ use crate::conversation::Peer;
 use crate::process::Options;
 use crate::protocol::{FromWorker, MAX_BODY, PROTOCOL, ToWorker, VERSION, receive, send};
 
-/// What a worker may know of this process's environment. Keys and tokens are not among it.
-const PASSED_ON: &[&str] = &["PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "RUST_BACKTRACE"];
+/// What a worker may know of this process's environment. Keys and tokens are not among it; nor is `RUST_BACKTRACE`: a backtrace takes
+/// memory, and one that is made because there is none left waits for itself for ever.
+const PASSED_ON: &[&str] = &["PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH"];
 
 /// How much of a worker's error output is kept.
 const STDERR_TAIL: usize = 4 << 10;
