@@ -88,7 +88,12 @@ try {
   if (code !== 0 || beside.length === 0) throw new Error(`the prover ended with ${code} beside ${beside.length} answers`);
   const after = await measure(ROUNDS);
 
-  const seconds = Number(table.trim().split("\n").at(-1).trim().split(/\s+/).at(-3));
+  const words = (line) => line.trim().split(/\s+/);
+  const lines = table.trim().split("\n");
+  const header = lines.map(words).find(([first]) => first === "tokens") ?? [];
+  const row = words(lines.at(-1));
+  const seconds = Number(row[header.indexOf("seconds")]);
+  if (row[0] !== tokens || !(seconds > 0)) throw new Error(`the prover tells no seconds of ${tokens} tokens:\n${table}`);
   const [alone, together] = [median([...before, ...after]), median(beside)];
   const slower = 1 - together / alone;
   console.log(`figure inference alone ${alone.toFixed(1)} tokens/s (median of ${before.length + after.length} answers, before and after), beside a proof ${together.toFixed(1)} (of ${beside.length}): slower by ${(100 * slower).toFixed(1)} %, goal ${100 * MOST_SLOWER} %`);

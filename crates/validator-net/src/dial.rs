@@ -9,8 +9,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
+use milepost_pinned_tls::Mismatch;
+use rustls::Error as TlsError;
 use rustls::pki_types::ServerName;
-use rustls::{AlertDescription, CertificateError, Error as TlsError};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -123,7 +124,7 @@ async fn session(directory: &Directory, peer: &PeerState, tls: &TlsConnector, re
     };
     // What TLS had to say explains what HTTP/2 made of it.
     match verdict.get() {
-        Some(TlsError::AlertReceived(AlertDescription::AccessDenied)) if !*reached => Failure::KeyNotAccepted,
+        Some(error) if !*reached && Mismatch::of(error) == Some(Mismatch::NotExpected) => Failure::KeyNotAccepted,
         Some(error) if !*reached => Failure::Lost(error.to_string()),
         _ => failure,
     }
@@ -180,8 +181,8 @@ pub(crate) async fn connect(address: &str, tls: &TlsConnector) -> Result<TlsStre
     let _ = socket.set_nodelay(true);
     let name = ServerName::try_from("validator").map_err(|error| Failure::Lost(error.to_string()))?;
     let stream = timeout(HANDSHAKE_TIMEOUT, tls.connect(name, socket)).await.map_err(|_| Failure::Silent)?;
-    stream.map_err(|error| match tls_error(&error) {
-        Some(TlsError::InvalidCertificate(CertificateError::ApplicationVerificationFailure)) => Failure::AnotherKey,
+    stream.map_err(|error| match tls_error(&error).and_then(Mismatch::of) {
+        Some(Mismatch::Stranger(_)) => Failure::AnotherKey,
         _ => Failure::Lost(error.to_string()),
     })
 }

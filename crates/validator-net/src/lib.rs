@@ -7,7 +7,7 @@
 //!
 //! Both sides of a connection show a certificate, and what counts is the key in it: the configuration names each peer's by its
 //! [`Pin`]. There is no authority, no name and no date to be wrong about. Where a stranger dials, the handshake ends with the alert
-//! `access_denied`; where a stranger answers, the dialler leaves. Sessions are never resumed: each connection is verified anew.
+//! `certificate_unknown`; where a stranger answers, the dialler leaves. Sessions are never resumed: each connection is verified anew.
 //!
 //! After the handshake the dialler introduces itself, and the listener answers in kind: version, chain, trusted checkpoint, newest
 //! validator set. Where they do not fit, the stream ends with a [`Refusal`] in the gRPC status, and both sides name it in
@@ -60,7 +60,6 @@ mod bucket;
 mod dial;
 pub mod evm;
 mod guard;
-mod identity;
 mod inbox;
 pub mod light;
 mod limits;
@@ -70,13 +69,15 @@ mod peer;
 mod refusal;
 mod service;
 pub mod set_file;
-mod tls;
 mod wire;
 
 pub use dial::Failure;
-pub use identity::{Error as IdentityError, Pin, TransportKey};
 pub use inbox::Inbox;
 pub use limits::{Limits, Rate};
+pub use milepost_pinned_tls::{Error as IdentityError, Key as TransportKey, Pin};
 pub use peer::{Peer, PeerReport};
 pub use refusal::{Reason, Refusal};
 pub use service::{Bridge, Error, Network, Options};
+
+/// HTTP/2, the only protocol spoken inside TLS.
+const ALPN: &[u8] = b"h2";

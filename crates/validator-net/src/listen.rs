@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use finality_gadget::Message;
+use finality_gadget::{Message, ValidatorId};
 use futures::{StreamExt as _, stream};
+use milepost_pinned_tls::Pins;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -25,7 +26,6 @@ use crate::limits::{
 };
 use crate::peer::{Directory, PeerState};
 use crate::refusal::{Reason, Refusal, clean};
-use crate::tls::Pins;
 use crate::wire::{self, Answers, Content, Exchange, FRAME_OVERHEAD, Frame, Listener};
 
 /// Verified connections on their way to the gRPC server, which takes them at once.
@@ -34,7 +34,13 @@ const MAX_VERIFIED: usize = 16;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts and serves until told to stop; then tells every peer, and leaves.
-pub(crate) async fn run(directory: Arc<Directory>, listener: TcpListener, acceptor: TlsAcceptor, pins: Arc<Pins>, stop: CancellationToken) {
+pub(crate) async fn run(
+    directory: Arc<Directory>,
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    pins: Arc<Pins<ValidatorId>>,
+    stop: CancellationToken,
+) {
     let (verified, incoming) = mpsc::channel(MAX_VERIFIED);
     let limit = directory.limits.max_message_bytes + FRAME_OVERHEAD;
     let service = Listener::new(Service { directory: Arc::clone(&directory) }, limit);
@@ -71,7 +77,7 @@ async fn accept(
     directory: &Arc<Directory>,
     listener: &TcpListener,
     acceptor: &TlsAcceptor,
-    pins: &Arc<Pins>,
+    pins: &Arc<Pins<ValidatorId>>,
     verified: &mpsc::Sender<Link>,
 ) {
     let mut handshakes = JoinSet::new();
@@ -103,7 +109,7 @@ async fn accept(
 }
 
 /// `None` where the other side is no peer, or comes too often.
-async fn handshake(directory: Arc<Directory>, socket: TcpStream, acceptor: TlsAcceptor, pins: Arc<Pins>) -> Option<Link> {
+async fn handshake(directory: Arc<Directory>, socket: TcpStream, acceptor: TlsAcceptor, pins: Arc<Pins<ValidatorId>>) -> Option<Link> {
     // Votes are small and should leave at once. Where the system refuses this, they are merely later.
     let _ = socket.set_nodelay(true);
     let accepted = timeout(HANDSHAKE_TIMEOUT, acceptor.accept(Guarded::new(socket))).await;

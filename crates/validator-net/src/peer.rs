@@ -11,11 +11,11 @@ use tokio::sync::Notify;
 
 use crate::dial::Failure;
 use crate::guard::{Connection, Gate};
-use crate::identity::Pin;
 use crate::inbox::{self, Door};
 use crate::limits::{ARRIVALS, Limits};
 use crate::outbox::Outbox;
 use crate::refusal::Refusal;
+use milepost_pinned_tls::Pin;
 
 /// Another validator, as the configuration names it.
 #[derive(Debug, Clone, PartialEq, Eq)]

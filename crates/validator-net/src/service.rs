@@ -7,18 +7,17 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use finality_gadget::{Message, NetworkBridge, Recipient, Schedule, ValidatorId};
+use milepost_pinned_tls::{Pins, client, server};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tokio_util::sync::CancellationToken;
 
-use crate::identity::{self, Pin, TransportKey};
 use crate::inbox::Inbox;
 use crate::limits::Limits;
 use crate::peer::{Directory, Peer, PeerReport};
 use crate::refusal::Refusal;
-use crate::tls::{self, Pins};
-use crate::{dial, listen};
+use crate::{ALPN, IdentityError, Pin, TransportKey, dial, listen};
 
 /// Why a configuration makes no network.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +36,7 @@ pub enum Error {
     MissingPeer(ValidatorId),
     /// The transport key cannot be used.
     #[error(transparent)]
-    Key(#[from] identity::Error),
+    Key(#[from] IdentityError),
     /// The socket that was handed over does not listen.
     #[error("the listening socket cannot be used: {0}")]
     Socket(#[from] std::io::Error),
@@ -87,7 +86,7 @@ pub struct Network {
     directory: Arc<Directory>,
     listener: TcpListener,
     acceptor: TlsAcceptor,
-    pins: Arc<Pins>,
+    pins: Arc<Pins<ValidatorId>>,
     dialled: Vec<(ValidatorId, TlsConnector)>,
 }
 
@@ -103,10 +102,10 @@ impl Network {
         options.check()?;
         let Options { validator, key, schedule, peers, limits } = options;
         let pins = Pins::new(peers.iter().map(|peer| (peer.pin, peer.validator)));
-        let acceptor = TlsAcceptor::from(tls::server(&key, Arc::clone(&pins))?);
-        let connector = |pin: Pin, id| Ok(TlsConnector::from(tls::client(&key, Pins::new([(pin, id)]))?));
+        let acceptor = TlsAcceptor::from(server(&key, Arc::clone(&pins), ALPN)?);
+        let connector = |pin: Pin, id| Ok(TlsConnector::from(client(&key, Pins::new([(pin, id)]), ALPN)?));
         let dialled = peers.iter().map(|peer| Ok((peer.validator, connector(peer.pin, peer.validator)?)));
-        let dialled = dialled.collect::<Result<Vec<_>, identity::Error>>()?;
+        let dialled = dialled.collect::<Result<Vec<_>, IdentityError>>()?;
         let directory = Arc::new(Directory::new(validator, schedule, peers, limits));
         let (bridge, inbox) = (Bridge { directory: Arc::clone(&directory) }, Inbox::new(Arc::clone(&directory.inbox)));
         Ok((Self { directory, listener, acceptor, pins, dialled }, bridge, inbox))

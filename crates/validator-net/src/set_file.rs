@@ -53,8 +53,8 @@ use finality_gadget::{
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
-use crate::identity::Pin;
 use crate::peer::Peer;
+use milepost_pinned_tls::Pin;
 
 /// The version of the format that this code reads and writes.
 const VERSION: u32 = 1;
@@ -108,18 +108,6 @@ impl<'de> Deserialize<'de> for HexBytes {
         let text = String::deserialize(deserializer)?;
         let digits = text.strip_prefix("0x").ok_or_else(|| serde::de::Error::custom("bytes are written as 0x and hexadecimal digits"))?;
         hex::decode(digits).map(Self).map_err(serde::de::Error::custom)
-    }
-}
-
-impl Serialize for Pin {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Pin {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -396,7 +384,7 @@ mod tests {
     use finality_gadget::scheme::BlsSigner;
 
     use super::*;
-    use crate::identity::TransportKey;
+    use milepost_pinned_tls::Key as TransportKey;
 
     fn file(count: u32) -> SetFile {
         let validators = (1..=count).map(|id| {

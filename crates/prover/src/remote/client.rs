@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use milepost_pinned_tls::{Mismatch, Pins, client};
 use milepost_statement::{Digest, ProofKind};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -13,8 +14,7 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::identity::{Key, Pin, Unusable};
-use super::tls::{self, Stranger};
+use super::{ALPN, Key, Pin, Unusable};
 use crate::conversation::{Ask, Nobody, Patience, Peer, verified};
 use crate::protocol::{FromWorker, MAX_BODY, PROTOCOL, ToWorker, VERSION, receive, send};
 use crate::request::BoxFuture;
@@ -71,7 +71,7 @@ pub struct Remote {
 impl Remote {
     /// A prover that shows `key`; connects to nothing yet.
     pub fn new(options: RemoteOptions, key: &Key) -> Result<Self, Unusable> {
-        let tls = tls::client(key, options.server)?;
+        let tls = client(key, Pins::new([(options.server, ())]), ALPN)?;
         Ok(Self { options, ours: key.pin(), tls, turns: Turns::new(), next_id: AtomicU64::new(1) })
     }
 
@@ -118,18 +118,14 @@ impl Remote {
 
     /// What a failed handshake, or the alert that ends a connection, says.
     fn refused(&self, why: &io::Error) -> Error {
-        use rustls::{AlertDescription, CertificateError, Error as Tls};
         let address = self.options.address.clone();
-        match why.get_ref().and_then(|inner| inner.downcast_ref::<Tls>()) {
-            Some(Tls::InvalidCertificate(CertificateError::Other(other))) if other.0.is::<Stranger>() => {
-                let found = other.0.downcast_ref::<Stranger>().and_then(|stranger| stranger.0);
+        match why.get_ref().and_then(|inner| inner.downcast_ref()).and_then(Mismatch::of) {
+            Some(Mismatch::Stranger(found)) => {
                 let found = found.map_or_else(|| "a key that cannot be read".to_owned(), |pin| pin.to_string());
                 Error::WrongIdentity { address, expected: self.options.server.to_string(), found }
             }
-            Some(Tls::AlertReceived(
-                AlertDescription::CertificateUnknown | AlertDescription::BadCertificate | AlertDescription::AccessDenied,
-            )) => Error::NotAdmitted { address, ours: self.ours.to_string() },
-            _ => Error::RemoteFailed { address, why: why.to_string() },
+            Some(Mismatch::NotExpected) => Error::NotAdmitted { address, ours: self.ours.to_string() },
+            None => Error::RemoteFailed { address, why: why.to_string() },
         }
     }
 

@@ -21,10 +21,11 @@
 //! **Does not** hide who talks to whom, share proofs out over several servers, or fall back to proving here.
 
 mod client;
-mod identity;
 mod server;
-mod tls;
 
 pub use client::{Remote, RemoteOptions};
-pub use identity::{Key, Pin, Unusable};
+pub use milepost_pinned_tls::{Error as Unusable, Key, Pin};
 pub use server::{Server, ServerOptions};
+
+/// What is spoken inside TLS.
+const ALPN: &[u8] = b"milepost-prover";

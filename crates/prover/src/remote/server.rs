@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use milepost_pinned_tls::{Pins, server as pinned_server};
 use milepost_statement::ProofKind;
 use rustix::net::sockopt::set_tcp_user_timeout;
 use tokio::io::{AsyncReadExt, ReadHalf, WriteHalf};
@@ -17,8 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::client::SERVER_TROUBLE;
-use super::identity::{Key, Pin, Unusable};
-use super::tls;
+use super::{ALPN, Key, Pin, Unusable};
 use crate::conversation::{Ask, Audience, Made};
 use crate::process::Worker;
 use crate::protocol::{FromWorker, HEARTBEAT_MS, MAX_INPUT, PROTOCOL, ToWorker, VERSION, receive, send};
@@ -82,7 +82,7 @@ struct Shared {
 impl Server {
     /// A server that shows `key`.
     pub fn new(options: ServerOptions, key: &Key) -> Result<Self, Unusable> {
-        let acceptor = TlsAcceptor::from(tls::server(key, options.admitted.iter().copied())?);
+        let acceptor = TlsAcceptor::from(pinned_server(key, Pins::new(options.admitted.iter().map(|pin| (*pin, ()))), ALPN)?);
         let (connections, proofs) = (Semaphore::new(MAX_CONNECTIONS), Semaphore::new(options.proofs));
         Ok(Self { shared: Arc::new(Shared { options, connections, proofs }), acceptor })
     }

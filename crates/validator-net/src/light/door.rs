@@ -15,6 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use finality_gadget::{Certificate, CheckpointFinality, Finalized};
 use futures::StreamExt as _;
+use milepost_pinned_tls::open_server;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
@@ -29,11 +30,10 @@ use tonic::transport::server::Connected;
 
 use super::rpc::Desk;
 use crate::guard::Guarded;
-use crate::identity::{self, TransportKey};
 use crate::limits::{FAREWELL, HANDSHAKE_TIMEOUT, KEEPALIVE, KEEPALIVE_TIMEOUT, MAX_HEADER_BYTES, MAX_RESETS};
 use crate::set_file::Agreement;
-use crate::tls;
 use crate::wire::Answer;
+use crate::{ALPN, IdentityError, TransportKey};
 
 /// Connections at once; when they are reached newer ones are turned away, and come again. A connection costs some 50 KB.
 const MAX_VISITORS: usize = 256;
@@ -122,8 +122,8 @@ impl std::fmt::Debug for Door {
 
 impl Door {
     /// A door that shows `key`, which is the one that the set file names as the validator's identity.
-    pub fn new(key: &TransportKey, agreement: &Agreement, board: Board, listener: TcpListener) -> Result<Self, identity::Error> {
-        let acceptor = TlsAcceptor::from(tls::open_server(key)?);
+    pub fn new(key: &TransportKey, agreement: &Agreement, board: Board, listener: TcpListener) -> Result<Self, IdentityError> {
+        let acceptor = TlsAcceptor::from(open_server(key, ALPN)?);
         Ok(Self { listener, acceptor, desk: Desk { agreement: Arc::new(agreement.clone()), board } })
     }
 

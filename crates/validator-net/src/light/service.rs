@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use finality_gadget::{BlockNumber, CheckpointNumber, FinalityCheckpoint, ValidatorId};
+use milepost_pinned_tls::{Pins, open_client};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
@@ -15,10 +16,9 @@ use tokio_util::sync::CancellationToken;
 use super::certified::Certified;
 use super::source::{Heard, Source, Trouble};
 use super::tracker::{Contradiction, Taken, Tracker};
-use crate::identity;
 use crate::peer::Peer;
 use crate::set_file::Agreement;
-use crate::tls::{self, Pins};
+use crate::{ALPN, IdentityError};
 
 /// Answers that wait to be looked at. Each source waits for its own to be taken.
 const MAX_WAITING: usize = 16;
@@ -39,7 +39,7 @@ pub enum Error {
     Twice(ValidatorId),
     /// No key could be made ready for TLS.
     #[error(transparent)]
-    Key(#[from] identity::Error),
+    Key(#[from] IdentityError),
     /// The folder of accepted certificates cannot be read or written. What cannot be kept is not believed.
     #[error("the certificates in {} cannot be kept: {source}", .folder.display())]
     Folder {
@@ -214,7 +214,7 @@ impl Light {
         let (send, mut heard) = mpsc::channel(MAX_WAITING);
         let mut asking = JoinSet::new();
         for (index, peer) in sources.into_iter().enumerate() {
-            let tls = TlsConnector::from(tls::open_client(Pins::new([(peer.pin, peer.validator)]))?);
+            let tls = TlsConnector::from(open_client(Pins::new([(peer.pin, peer.validator)]), ALPN)?);
             let (agreement, state, heard) = (Arc::clone(&agreement), state.subscribe(), send.clone());
             asking.spawn(Source { index, peer, tls, agreement, poll, state, heard }.run());
         }

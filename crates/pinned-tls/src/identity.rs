@@ -12,15 +12,16 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::ParsedCertificate;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
 
 /// Name in the certificates. Means nothing: identities are keys.
-const NAME: &str = "prover";
+const NAME: &str = "milepost";
 
 /// Why a key or a pin is none.
 #[derive(Debug, thiserror::Error)]
-pub enum Unusable {
+pub enum Error {
     /// Not 64 hexadecimal digits.
-    #[error("{0:?} is no identity: an identity has 64 hexadecimal digits (milepost-prover identity)")]
+    #[error("{0:?} is no identity: an identity has 64 hexadecimal digits")]
     Pin(String),
     /// The file cannot be read or written.
     #[error("the key file {path}: {source}")]
@@ -39,6 +40,8 @@ pub enum Unusable {
 }
 
 /// SHA-256 of a public key as certificates hold it (`SubjectPublicKeyInfo` in DER): the identity by which the other side knows it.
+///
+/// It outlives certificates, which every start makes anew; it changes with the key alone.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pin(pub [u8; 32]);
 
@@ -47,8 +50,8 @@ impl Pin {
         Self(Sha256::digest(subject_public_key_info).into())
     }
 
-    /// The identity that a certificate shows.
-    pub(super) fn of_certificate(certificate: &CertificateDer<'_>) -> Option<Self> {
+    /// The identity that a certificate shows; `None` where none can be read.
+    pub fn of_certificate(certificate: &CertificateDer<'_>) -> Option<Self> {
         Some(Self::of_key(&ParsedCertificate::try_from(certificate).ok()?.subject_public_key_info()))
     }
 }
@@ -66,11 +69,11 @@ impl fmt::Debug for Pin {
 }
 
 impl FromStr for Pin {
-    type Err = Unusable;
+    type Err = Error;
 
-    fn from_str(text: &str) -> Result<Self, Unusable> {
+    fn from_str(text: &str) -> Result<Self, Error> {
         let mut pin = [0; 32];
-        hex::decode_to_slice(text, &mut pin).map_err(|_| Unusable::Pin(text.chars().take(80).collect()))?;
+        hex::decode_to_slice(text, &mut pin).map_err(|_| Error::Pin(text.chars().take(80).collect()))?;
         Ok(Self(pin))
     }
 }
@@ -87,8 +90,8 @@ impl<'de> Deserialize<'de> for Pin {
     }
 }
 
-/// The key that a node or a server shows, ed25519. It signs nothing but handshakes: whoever steals it can have proofs made, or
-/// offer worthless ones.
+/// The key that a party shows, ed25519. It signs nothing but handshakes: whoever steals it can pass for its owner on the network, and can
+/// neither vote nor be paid.
 pub struct Key(KeyPair);
 
 impl fmt::Debug for Key {
@@ -99,25 +102,35 @@ impl fmt::Debug for Key {
 
 impl Key {
     /// A new key from the operating system's randomness.
-    pub fn generate() -> Result<Self, Unusable> {
-        KeyPair::generate_for(&rcgen::PKCS_ED25519).map(Self).map_err(|error| Unusable::Key(error.to_string()))
+    pub fn generate() -> Result<Self, Error> {
+        KeyPair::generate_for(&rcgen::PKCS_ED25519).map(Self).map_err(|error| Error::Key(error.to_string()))
+    }
+
+    /// Reads a key in PKCS #8 in PEM, as [`Key::to_pem`] writes it.
+    pub fn from_pem(pem: &str) -> Result<Self, Error> {
+        KeyPair::from_pem(pem).map(Self).map_err(|error| Error::Key(error.to_string()))
+    }
+
+    /// The secret key in PKCS #8 in PEM, for a file that only its owner may read.
+    pub fn to_pem(&self) -> Zeroizing<String> {
+        Zeroizing::new(self.0.serialize_pem())
     }
 
     /// The key in a file (PKCS #8 in PEM), which only its owner may read. Made with a new key where there is none.
-    pub fn at(path: &Path) -> Result<Self, Unusable> {
-        let failed = |source| Unusable::File { path: path.display().to_string(), source };
+    pub fn at(path: &Path) -> Result<Self, Error> {
+        let failed = |source| Error::File { path: path.display().to_string(), source };
         match fs::metadata(path) {
-            Ok(found) if found.permissions().mode() & 0o077 != 0 => return Err(Unusable::Exposed(path.display().to_string())),
+            Ok(found) if found.permissions().mode() & 0o077 != 0 => return Err(Error::Exposed(path.display().to_string())),
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Self::create(path),
             Err(error) => return Err(failed(error)),
         }
-        let pem = fs::read_to_string(path).map_err(failed)?;
-        KeyPair::from_pem(&pem).map(Self).map_err(|error| Unusable::Key(format!("{}: {error}", path.display())))
+        let pem = Zeroizing::new(fs::read_to_string(path).map_err(failed)?);
+        KeyPair::from_pem(&pem).map(Self).map_err(|error| Error::Key(format!("{}: {error}", path.display())))
     }
 
-    fn create(path: &Path) -> Result<Self, Unusable> {
-        let failed = |source| Unusable::File { path: path.display().to_string(), source };
+    fn create(path: &Path) -> Result<Self, Error> {
+        let failed = |source| Error::File { path: path.display().to_string(), source };
         let key = Self::generate()?;
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(failed)?;
@@ -125,7 +138,7 @@ impl Key {
         // Whole or not at all: half a key would have to be mended by hand.
         let draft = path.with_extension(format!("draft-{}", std::process::id()));
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft).map_err(failed)?;
-        file.write_all(key.0.serialize_pem().as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
+        file.write_all(key.to_pem().as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
         fs::rename(&draft, path).map_err(failed)?;
         Ok(key)
     }
@@ -135,13 +148,14 @@ impl Key {
         Pin::of_key(&self.0.subject_public_key_info())
     }
 
-    pub(super) fn certificate(&self) -> Result<CertificateDer<'static>, Unusable> {
-        let unusable = |error: rcgen::Error| Unusable::Key(error.to_string());
+    /// A certificate for the key, signed by itself.
+    pub fn certificate(&self) -> Result<CertificateDer<'static>, Error> {
+        let unusable = |error: rcgen::Error| Error::Key(error.to_string());
         let parameters = CertificateParams::new([NAME.to_owned()]).map_err(unusable)?;
         Ok(parameters.self_signed(&self.0).map_err(unusable)?.der().clone())
     }
 
-    pub(super) fn secret(&self) -> PrivateKeyDer<'static> {
+    pub(crate) fn secret(&self) -> PrivateKeyDer<'static> {
         PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.0.serialize_der()))
     }
 }
@@ -159,7 +173,7 @@ mod tests {
         assert_eq!(Key::at(&path).unwrap().pin(), made.pin());
         assert_eq!(Pin::of_certificate(&made.certificate().unwrap()), Some(made.pin()));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(matches!(Key::at(&path), Err(Unusable::Exposed(_))));
+        assert!(matches!(Key::at(&path), Err(Error::Exposed(_))));
     }
 
     #[test]
@@ -168,8 +182,17 @@ mod tests {
         let path = folder.path().join("prover.pem");
         fs::write(&path, "no key").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        assert!(matches!(Key::at(&path), Err(Unusable::Key(_))));
+        assert!(matches!(Key::at(&path), Err(Error::Key(_))));
         assert_eq!(fs::read_to_string(&path).unwrap(), "no key");
+    }
+
+    #[test]
+    fn a_key_that_is_written_and_read_again_keeps_its_identity() {
+        let key = Key::generate().unwrap();
+        let again = Key::from_pem(&key.to_pem()).unwrap();
+        assert_eq!(again.pin(), key.pin());
+        assert_eq!(Pin::of_certificate(&again.certificate().unwrap()), Some(key.pin()), "each certificate of a key has its identity");
+        assert_ne!(Key::generate().unwrap().pin(), key.pin());
     }
 
     #[test]
@@ -177,8 +200,11 @@ mod tests {
         let pin = Key::generate().unwrap().pin();
         assert_eq!(pin.to_string().parse::<Pin>().unwrap(), pin);
         let text = pin.to_string();
-        for wrong in ["", &text[1..], &format!("{text}00"), &format!("0x{text}"), &text.replacen(&text[..1], "g", 1)] {
+        for wrong in
+            ["", &text[1..], &format!("{text}00"), &format!("0x{text}"), &text.replacen(&text[..1], "g", 1), &format!("+{}", &text[1..])]
+        {
             assert!(wrong.parse::<Pin>().is_err(), "{wrong:?}");
         }
+        assert_eq!(Pin::of_certificate(&CertificateDer::from(vec![0x30, 0x03, 1, 2, 3])), None);
     }
 }
