@@ -144,11 +144,11 @@ async fn a_stranger_is_not_served_and_told_so() {
     let there = There::new("touch asked; say hello; exec sleep 60", &[]).await;
     let stranger = Key::generate().unwrap();
     let prover = Remote::new(there.options(), &stranger).unwrap();
+    assert_error!(prover.fingerprint().await.expect_err("a stranger was greeted"), Error::NotAdmitted { .. });
     assert_error!(
         prover.prove(sample_request()).await.unwrap_err(),
         Error::NotAdmitted { ours, .. } if *ours == stranger.pin().to_string()
     );
-    assert_error!(prover.fingerprint().await.unwrap_err(), Error::NotAdmitted { .. });
     assert!(!there.exists("asked"), "no process is started for a stranger");
 }
 
