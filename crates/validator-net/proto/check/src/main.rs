@@ -78,7 +78,9 @@ fn check_reasons(folder: &Path) -> Result<usize, Error> {
 }
 
 fn main() -> Result<(), Error> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    // As cargo says it now: a target folder that several clones share keeps the program of another one, which may be gone.
+    let manifest = std::env::var_os("CARGO_MANIFEST_DIR").ok_or("run it by `cargo run`")?;
+    let folder = Path::new(&manifest).join("..");
     for (proto, vectors) in FILES {
         let checked = check_file(&folder, proto, vectors).map_err(|error| format!("{proto}: {error}"))?;
         println!("{checked} vectors and the method agree with {proto}");
