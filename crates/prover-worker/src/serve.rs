@@ -15,7 +15,7 @@ use milepost_prover::protocol::{FromWorker, HEARTBEAT_MS, PROTOCOL, SEALING, ToW
 
 use crate::{execute, guest, limits, prove, seal};
 
-/// A frame to be written.
+/// A frame to be written. Handing one on fails only when the writer is gone, and the process with it.
 type Frame = (FromWorker, Vec<u8>);
 
 /// Requests that wait while one is proven: the node sends one at a time, so one more than that is a bound never met.
@@ -31,7 +31,6 @@ pub(crate) fn serve() -> Result<()> {
         let say = say.clone();
         move || loop {
             thread::sleep(Duration::from_millis(HEARTBEAT_MS));
-            // Fails only when the writer is gone, and the process with it.
             let _ = say.send((FromWorker::Heartbeat {}, vec![]));
         }
     });

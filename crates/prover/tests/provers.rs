@@ -1,6 +1,7 @@
 //! Provers that are absent, broken, wrong or wedged: each has its own error, and none is waited for for long.
 #![cfg(feature = "stark")]
 
+#[macro_use]
 mod fake;
 
 use std::os::unix::fs::PermissionsExt;
@@ -15,15 +16,6 @@ use milepost_prover::{
     Cache, Error, IMAGE_ID, Mock, Options, Patience, Process, Prover, Status, VerifyError, enough_mb, sample_request, self_test,
 };
 use milepost_statement::{ChainId, Digest, ProofKind};
-
-/// The error, and that code and advice come with it.
-macro_rules! assert_error {
-    ($error:expr, $pattern:pat $(if $guard:expr)?) => {{
-        let error = $error;
-        assert!(matches!(&error, $pattern $(if $guard)?), "{error:?}");
-        assert!(error.code().starts_with("MP-P-") && !error.advice().is_empty());
-    }};
-}
 
 #[tokio::test]
 async fn an_absent_prover_is_named() {

@@ -1,17 +1,20 @@
 //! Proving on another machine: who is let in, who is believed, and what becomes of those who are slow, loud or gone.
 #![cfg(feature = "stark")]
 
+#[macro_use]
+mod fake;
 mod raw;
 
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use fake::hello;
 use milepost_prover::protocol::{FromWorker, PROTOCOL, VERSION, write_frame};
 use milepost_prover::{
     Error, IMAGE_ID, Key, Options, Patience, Prover, Remote, RemoteOptions, Server, ServerOptions, VerifyError, enough_mb, sample_request,
 };
-use milepost_statement::{Digest, ProofKind};
+use milepost_statement::Digest;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -101,10 +104,6 @@ impl There {
     }
 }
 
-fn hello(protocol: u32, version: &str, image_id: Digest) -> FromWorker {
-    FromWorker::Hello { protocol, version: version.into(), image_id, kinds: vec![ProofKind::Composite] }
-}
-
 async fn gone(pid: &str) {
     let process = PathBuf::from(format!("/proc/{pid}"));
     let deadline = Instant::now() + LONG;
@@ -112,15 +111,6 @@ async fn gone(pid: &str) {
         assert!(Instant::now() < deadline, "the worker outlived its connection");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-}
-
-/// The error, and that code and advice come with it.
-macro_rules! assert_error {
-    ($error:expr, $pattern:pat $(if $guard:expr)?) => {{
-        let error = $error;
-        assert!(matches!(&error, $pattern $(if $guard)?), "{error:?}");
-        assert!(error.code().starts_with("MP-P-") && !error.advice().is_empty());
-    }};
 }
 
 #[tokio::test]

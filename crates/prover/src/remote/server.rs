@@ -153,6 +153,7 @@ async fn session(shared: Arc<Shared>, stream: TlsStream<TcpStream>, from: Socket
     let mut node = Node { writer, patience: shared.options.write };
     let Ok(_connection) = shared.connections.try_acquire() else {
         tracing::warn!(event = "node_turned_away", %from, "as many connections as there may be");
+        // It is let go, whether it hears why or not.
         let _ = node.tell(&trouble(None, format!("it serves {MAX_CONNECTIONS} connections already: come again"))).await;
         return;
     };

@@ -8,6 +8,16 @@ use milepost_prover::protocol::{FromWorker, PROTOCOL, VERSION, write_frame};
 use milepost_prover::{Error, IMAGE_ID, Options, Process, Prover, sample_request};
 use milepost_statement::{Digest, ProofKind};
 
+/// The error, and that code and advice come with it.
+#[allow(unused_macros, reason = "as above")]
+macro_rules! assert_error {
+    ($error:expr, $pattern:pat $(if $guard:expr)?) => {{
+        let error = $error;
+        assert!(matches!(&error, $pattern $(if $guard)?), "{error:?}");
+        assert!(error.code().starts_with("MP-P-") && !error.advice().is_empty());
+    }};
+}
+
 /// A folder with the program, and the frames that it says.
 pub struct Fake {
     pub folder: tempfile::TempDir,
