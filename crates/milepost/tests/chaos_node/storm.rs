@@ -264,6 +264,8 @@ pub(crate) async fn storm(seed: u64, proofs: Proofs) -> Tale {
     }
 
     let mut tale = Tale::default();
+    // Blocks with something to take, until it is taken for certain: each storm meets that, the rest is luck.
+    let mut patience = random.random_range(0..DEEPEST);
     for _ in 0..script.blocks {
         tokio::time::sleep(script.block).await;
         field.chain.mine(1).await.expect("mined");
@@ -276,7 +278,10 @@ pub(crate) async fn storm(seed: u64, proofs: Proofs) -> Tale {
             host.start();
         }
         let fresh = field.proxy.landed(&field.chain, DEEPEST).await.expect("counted") > 0;
-        if reorg < if fresh { FRESH } else { script.reorg } {
+        let certain = fresh && tale.taken_back == 0 && patience == 0;
+        patience -= u64::from(fresh && patience > 0);
+        if certain || reorg < if fresh { FRESH } else { script.reorg } {
+            let depth = if certain { DEEPEST } else { depth };
             let fate = if lost { Return::Lost } else { Return::ToPool };
             tale.taken_back += field.proxy.reorg(&field.chain, depth, fate).await.expect("reorganised");
             tale.reorgs += 1;
