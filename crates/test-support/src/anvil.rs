@@ -56,6 +56,8 @@ pub fn find_anvil() -> Result<PathBuf, Error> {
 pub(crate) struct Anvil {
     child: Arc<Mutex<Option<Child>>>,
     keeper: Option<JoinHandle<()>>,
+    /// Where it keeps the states of old blocks. Its own choice is a place in the home directory, where a killed one leaves them for ever.
+    _states: tempfile::TempDir,
     said: Arc<Mutex<VecDeque<String>>>,
     pub(crate) port: u16,
     pub(crate) accounts: Vec<DevAccount>,
@@ -65,10 +67,11 @@ impl Anvil {
     /// Starts anvil with these further arguments; port 0 lets the kernel choose.
     pub(crate) async fn start(port: u16, arguments: &[String]) -> Result<Self, Error> {
         let binary = find_anvil()?;
-        let folder = tempfile::tempdir().map_err(|source| Error::Io { what: "making a folder for anvil's description", source })?;
+        let folder = tempfile::tempdir().map_err(|source| Error::Io { what: "making a folder for anvil", source })?;
         let description = folder.path().join("anvil.json");
         let mut command = Command::new(&binary);
         command.args(["--host", "127.0.0.1", "--port", &port.to_string()]).args(arguments).arg("--config-out").arg(&description);
+        command.arg("--cache-path").arg(folder.path());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
 
         let child = Arc::new(Mutex::new(None));
@@ -81,7 +84,7 @@ impl Anvil {
                 move || keep(command, &binary, &child, &said, listening)
             })
             .map_err(|source| Error::Spawn { path: binary, source })?;
-        let mut anvil = Self { child, keeper: Some(keeper), said, port: 0, accounts: Vec::new() };
+        let mut anvil = Self { child, keeper: Some(keeper), _states: folder, said, port: 0, accounts: Vec::new() };
         anvil.port = match tokio::time::timeout(Duration::from_secs(LISTEN_SECONDS), heard).await {
             Ok(Ok(answer)) => answer?,
             _ => return Err(Error::Silent { seconds: LISTEN_SECONDS, said: anvil.last_words() }),
