@@ -18,9 +18,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, ErrorKind, FlushOptions,
-    IteratorMode, LogLevel, Options, ReadOptions, WriteBatch, WriteOptions, checkpoint::Checkpoint,
+    IteratorMode, Options, ReadOptions, WriteBatch, WriteOptions, checkpoint::Checkpoint,
 };
 
+use crate::rocks_log;
 use crate::scan::PageBuilder;
 use crate::{Batch, Durability, Error, MAX_KEY_BYTES, Op, Order, Page, Range, Stats, Storage, Table, TableStats};
 
@@ -36,8 +37,6 @@ const RECYCLED_LOGS: usize = 2;
 const BLOCK_CACHE_BYTES: usize = 8 << 20;
 /// Open table files: far below the usual limit of 1024 descriptors, which sockets need too.
 const MAX_OPEN_FILES: i32 = 256;
-/// RocksDB's own text log: files kept, and bytes of each.
-const TEXT_LOGS: (usize, usize) = (2, 1 << 20);
 /// The manifest is rewritten beyond this size; RocksDB's default of 1 GiB would be most of the database.
 const MAX_MANIFEST_BYTES: usize = 1 << 20;
 /// Space set aside for the manifest at a time; the default of 4 MiB is as much as a thousand checkpoints.
@@ -66,8 +65,9 @@ impl Rocks {
     pub fn open(path: &Path, tables: &[Table]) -> Result<Self, Error> {
         let options = database_options();
         let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
+        let of_tables = table_options(&cache);
         let open = |names: &[String]| {
-            let families = names.iter().map(|name| ColumnFamilyDescriptor::new(name, table_options(&cache)));
+            let families = names.iter().map(|name| ColumnFamilyDescriptor::new(name, of_tables.clone()));
             DB::open_cf_descriptors(&options, path, families)
         };
         // A database must be opened with every table it has, the one that RocksDB always makes included.
@@ -256,9 +256,7 @@ fn database_options() -> Options {
     // A handful of small files: sixteen threads to open them, and reading their statistics before anything else, is most of a start.
     options.set_max_file_opening_threads(1);
     options.set_skip_stats_update_on_db_open(true);
-    options.set_keep_log_file_num(TEXT_LOGS.0);
-    options.set_max_log_file_size(TEXT_LOGS.1);
-    options.set_log_level(LogLevel::Warn);
+    rocks_log::set(&mut options);
     options.set_stats_dump_period_sec(0);
     options.set_max_manifest_file_size(MAX_MANIFEST_BYTES);
     options.set_manifest_preallocation_size(MANIFEST_PREALLOCATION_BYTES);

@@ -140,6 +140,39 @@ fn a_database_without_its_manifest_is_readable_again_after_a_repair() {
     assert_eq!(keys(&Rocks::open(dir.path(), &TABLES).unwrap()), [1, 2], "from a table file and from the log");
 }
 
+/// Changes a byte in the middle of each log.
+fn damage_logs(path: &Path) {
+    for file in std::fs::read_dir(path).unwrap().flatten().filter(|file| file.path().extension().is_some_and(|ending| ending == "log")) {
+        let mut bytes = std::fs::read(file.path()).unwrap();
+        // The middle of the records, not of what was set aside behind them.
+        let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last / 2);
+        if let Some(byte) = bytes.get_mut(end) {
+            *byte ^= 0xff;
+        }
+        std::fs::write(file.path(), bytes).unwrap();
+    }
+}
+
+#[test]
+#[cfg(feature = "rocksdb")]
+fn what_rocksdb_has_to_say_is_a_log_event_and_no_file() {
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let store = Rocks::open(dir.path(), &TABLES).unwrap();
+        (0..100).for_each(|n| store.write(put(n, 100), Durability::Synced).unwrap());
+    }
+    damage_logs(dir.path());
+    let said = tempfile::NamedTempFile::new().unwrap();
+    let writer = std::sync::Mutex::new(said.reopen().unwrap());
+    let found = tracing::subscriber::with_default(tracing_subscriber::fmt().json().with_writer(writer).finish(), || {
+        keys(&Rocks::open(dir.path(), &TABLES).unwrap())
+    });
+    assert!(!found.is_empty() && found.len() < 100, "up to the damage: {found:?}");
+    let said = std::fs::read_to_string(said.path()).unwrap();
+    assert!(said.lines().all(|line| line.contains(r#""event":"rocksdb""#)) && said.contains("checksum mismatch"), "{said}");
+    assert!(!dir.path().join("LOG").exists());
+}
+
 /// This test binary again, running one test.
 fn again(test: &str) -> Command {
     let mut command = Command::new(env::current_exe().unwrap());
