@@ -57,6 +57,12 @@ impl Writer {
         Self { bytes: vec![version] }
     }
 
+    /// With room for so many bytes more: what is encoded a thousand times at a start is not moved while it grows.
+    pub(crate) fn with_room(mut self, bytes: usize) -> Self {
+        self.bytes.reserve(bytes);
+        self
+    }
+
     pub(crate) fn u8(mut self, value: u8) -> Self {
         self.bytes.push(value);
         self

@@ -43,7 +43,7 @@ impl Vote {
     /// · source number 8, hash 32 · target number 8, hash 32 · previous 32
     /// ```
     pub fn encode(&self) -> Vec<u8> {
-        self.write(Writer::versioned(VERSION)).finish()
+        self.write(Writer::versioned(VERSION).with_room(Self::MAX_BYTES)).finish()
     }
 
     fn write(&self, writer: Writer) -> Writer {
@@ -74,7 +74,7 @@ impl Vote {
 
     /// The bytes that are signed: a tag and the encoding.
     pub fn signed_bytes(&self) -> Vec<u8> {
-        self.write(Writer::new().raw(TAG).u8(VERSION)).finish()
+        self.write(Writer::new().with_room(TAG.len() + Self::MAX_BYTES).raw(TAG).u8(VERSION)).finish()
     }
 
     /// SHA-256 of the signed bytes.

@@ -9,7 +9,7 @@ use crate::types::{CheckpointNumber, FinalityCheckpoint, Link, LinkDigest};
 use crate::vote::Vote;
 
 /// Certified links kept in memory below the last final checkpoint: enough for conflicts that show late. Older ones are in the storage.
-const KEPT_BELOW_FINAL: u64 = 256;
+pub(crate) const KEPT_BELOW_FINAL: u64 = 256;
 /// Most certified links in memory at all. Each takes a quorum, so that only very long halts of finality come near it.
 const MAX_LINKS: usize = 8192;
 

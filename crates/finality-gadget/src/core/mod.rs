@@ -15,6 +15,8 @@ pub use event::{Effect, Event, Verdict};
 pub use health::{Health, Lag, Reason, Stuck};
 pub use own::Standing;
 
+pub(crate) use links::KEPT_BELOW_FINAL;
+
 use links::Links;
 use own::Own;
 use peers::Peers;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::certificate::{Certificate, Finalized};
-use crate::core::{FinalityRule, HISTORY, Restored};
+use crate::core::{FinalityRule, HISTORY, KEPT_BELOW_FINAL, Restored};
 use crate::evidence::Testimony;
 use crate::persistence::{CheckpointStorage, Error};
 use crate::scheme::Entropy;
@@ -11,8 +11,10 @@ use crate::set::Schedule;
 use crate::types::{CheckpointNumber, EvidenceId, FinalityCheckpoint, LinkDigest, ValidatorId};
 use crate::vote::SignedVote;
 
-/// Certificates read in one go.
+/// Certificates verified, and names of evidence read, in one go.
 const PAGE: usize = 256;
+/// Votes and certificates read in one go. Each page begins with a search of its own, and a start reads a thousand.
+const READ_PAGE: usize = 2048;
 /// Certificates read back at a start, newest first. Retention is below this; whatever lies deeper is served from the storage.
 const MAX_CERTIFICATES: usize = 16_384;
 /// Votes read back at a start.
@@ -48,8 +50,8 @@ pub(super) struct Read {
 pub(super) fn read(storage: &dyn CheckpointStorage, schedule: &Schedule, rule: FinalityRule) -> Result<Read, Error> {
     let sign_state = storage.sign_state()?;
     let own_from = sign_state.as_ref().map(|state| state.max_target.minus(OWN_VOTES)).unwrap_or_default();
-    let own_votes = storage.own_votes_after(own_from, PAGE * 8)?;
-    let (chain, damaged, complete) = certificates(storage, schedule)?;
+    let own_votes = storage.own_votes_after(own_from, READ_PAGE)?;
+    let (mut chain, damaged, complete) = certificates(storage, schedule)?;
     let finalized = supported_finality(storage, schedule, rule, &chain)?;
     let final_number = finalized.map_or(schedule.domain().trusted.checkpoint.number, |finalized| finalized.checkpoint.number);
     // What lies below finality is only there to notice contradictions that come late: it is read behind the start.
@@ -62,7 +64,8 @@ pub(super) fn read(storage: &dyn CheckpointStorage, schedule: &Schedule, rule: F
         complete,
         damaged: damaged.iter().map(|(target, _)| *target).collect(),
     };
-    let certificates = chain.into_values().collect();
+    // What lies deeper was checked, and is served from the storage.
+    let certificates = chain.split_off(&final_number.minus(KEPT_BELOW_FINAL)).into_values().collect();
     let (evidence, halted) = evidence(storage, schedule)?;
     Ok(Read {
         restored: Restored { certificates, finalized, votes, sign_state, own_votes, evidence, damaged, halted },
@@ -83,7 +86,7 @@ fn certificates(storage: &dyn CheckpointStorage, schedule: &Schedule) -> Result<
     let mut all: Chain = BTreeMap::new();
     let mut before = None;
     while all.len() < MAX_CERTIFICATES {
-        let page = storage.certificates_before(before, PAGE)?;
+        let page = storage.certificates_before(before, READ_PAGE)?;
         let Some(last) = page.last() else { break };
         before = Some(last.vote.link.target.number);
         all.extend(page.into_iter().map(|certificate| (certificate.vote.link.target.number, certificate)));
@@ -170,10 +173,10 @@ fn evidence(storage: &dyn CheckpointStorage, schedule: &Schedule) -> Result<(Nam
 fn votes(storage: &dyn CheckpointStorage, mut after: CheckpointNumber) -> Result<Vec<SignedVote>, Error> {
     let mut all: Vec<SignedVote> = Vec::new();
     while all.len() < MAX_VOTES {
-        let some = storage.signatures_after(after, PAGE * 4)?;
+        let some = storage.signatures_after(after, READ_PAGE)?;
         let Some(last) = some.last().map(|last| last.vote.link.target.number) else { break };
         // A page may end within a target's votes; that target is read again, and what came twice is one.
-        let next = if last > after.next() && some.len() >= PAGE * 4 { last.minus(1) } else { last };
+        let next = if last > after.next() && some.len() >= READ_PAGE { last.minus(1) } else { last };
         all.extend(some);
         after = next;
     }
