@@ -3,15 +3,18 @@
 use rocksdb::{LogLevel, Options};
 
 /// Warnings and errors become log events; RocksDB writes no text log of its own. Such a log begins with every option of every table, which
-/// is a tenth of a start, and stays behind in the database's directory.
+/// is some hundredths of a start, and stays behind in the database's directory.
+///
+/// A subscriber that panics ends the process: the call comes from C++.
 #[cfg(feature = "rocksdb")]
 pub(crate) fn set(options: &mut Options) {
     options.set_info_logger(rocksdb::InfoLogger::new_callback_logger(LogLevel::Warn, |level, message| {
         let message = message.trim_end();
-        if matches!(level, LogLevel::Error | LogLevel::Fatal) {
-            tracing::error!(event = "rocksdb", "{message}");
-        } else {
-            tracing::warn!(event = "rocksdb", "{message}");
+        match level {
+            LogLevel::Error | LogLevel::Fatal => tracing::error!(event = "rocksdb", "{message}"),
+            LogLevel::Warn => tracing::warn!(event = "rocksdb", "{message}"),
+            // Every option of every table comes as a headline, whatever level was asked for.
+            LogLevel::Debug | LogLevel::Info | LogLevel::Header => {}
         }
     }));
 }
