@@ -264,9 +264,12 @@ pub(crate) async fn storm(seed: u64, proofs: Proofs) -> Tale {
     }
 
     let mut tale = Tale::default();
-    // Blocks with something to take, until it is taken for certain: each storm meets that, the rest is luck.
+    // Blocks with something to take, until it is taken for certain: each storm meets that, the rest is luck. Where nothing has landed in
+    // time, it lasts longer.
     let mut patience = random.random_range(0..DEEPEST);
-    for _ in 0..script.blocks {
+    let mut blocks = 0;
+    while blocks < script.blocks || (tale.taken_back == 0 && blocks < 3 * script.blocks) {
+        blocks += 1;
         tokio::time::sleep(script.block).await;
         field.chain.mine(1).await.expect("mined");
         // Each block draws the same number of times, whatever comes of it.
