@@ -33,7 +33,8 @@ impl<'a> Turns<'a> {
         if holds { Ok(()) } else { Err("what is measured does not hold".into()) }
     }
 
-    /// The median by the clock, and the mean time on the processor.
+    /// The median by the clock, and the mean time on the processor: right to a tenth, since the system counts that in ticks, which fall to
+    /// whatever has its turn.
     fn median(mut self) -> Result<Took, Failure> {
         Ok(Took { cpu: self.cpu / u32::try_from(ROUNDS)?, wall: percentile(&mut self.wall, 50) })
     }

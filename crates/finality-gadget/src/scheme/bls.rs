@@ -265,6 +265,12 @@ mod tests {
     fn one_loop_judges_as_the_librarys_own_verification_does() {
         let secrets: Vec<SecretKey> = (1..=4u8).map(|seed| SecretKey::key_gen(&[seed; 32], &[]).unwrap()).collect();
         let minus_one = SecretKey::from_bytes(&MINUS_ONE).unwrap();
+        let mut infinity = [0; 48];
+        infinity[0] = 0xc0;
+        let infinite = SignaturePoint::from_bytes(&infinity).unwrap();
+        let mut no_key = [0; 96];
+        no_key[0] = 0xc0;
+        let no_key = Point::from_bytes(&no_key).unwrap();
         let (mut held, mut refused) = (0, 0);
         for (at, secret) in secrets.iter().enumerate() {
             let message: Vec<u8> = secret.sk_to_pk().to_bytes()[..40].to_vec();
@@ -276,11 +282,12 @@ mod tests {
                 secret.sign(&message, POSSESSION_DST, &[]),
                 secrets[(at + 1) % 4].sign(&message, VOTE_DST, &[]),
                 minus_one.sign(&message, VOTE_DST, &[]),
+                infinite,
             ];
             for candidate in others.iter().chain([&signature]) {
-                for key in [secret.sk_to_pk(), secrets[(at + 1) % 4].sk_to_pk(), minus_one.sk_to_pk()] {
+                for key in [secret.sk_to_pk(), secrets[(at + 1) % 4].sk_to_pk(), minus_one.sk_to_pk(), no_key] {
                     for said in [&message[..], &message[1..], &[]] {
-                        let expected = candidate.verify(true, said, VOTE_DST, &[], &key, true) == BLST_SUCCESS;
+                        let expected = candidate.verify(false, said, VOTE_DST, &[], &key, false) == BLST_SUCCESS;
                         assert_eq!(holds(&key, said, candidate), expected);
                         if expected { held += 1 } else { refused += 1 }
                     }
@@ -288,6 +295,6 @@ mod tests {
             }
         }
         // Each one's own, the neighbour's under the neighbour's key, and that of −1 under its key.
-        assert_eq!((held, refused), (12, 168));
+        assert_eq!((held, refused), (12, 276));
     }
 }
