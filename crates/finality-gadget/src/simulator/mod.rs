@@ -7,6 +7,8 @@
 //!
 //! Storage comes from outside: [`MemoryDisks`] here, a real database's own [`Disks`] in its tests.
 //!
+//! [`ScriptedChain`] is for tests of whoever embeds the gadget: a canonical chain that does what it is told.
+//!
 //! # Does not
 //!
 //! Promise more than the protocol: a validator that runs on an old backup, when no peer that answers remembers its newer votes, counts as
@@ -20,6 +22,7 @@ mod liar;
 mod node;
 mod plan;
 mod rng;
+mod scripted;
 mod sweep;
 mod world;
 
@@ -27,6 +30,7 @@ pub use disk::{Disk, DiskFault, Disks, MemoryDisk, MemoryDisks};
 pub use keys::{Key, SchemeKind, TestScheme};
 pub use plan::{Reorgs, Scenario};
 pub use rng::Rng;
+pub use scripted::ScriptedChain;
 pub use sweep::{Sweep, sweep};
 pub use world::{Outcome, World};
 
