@@ -59,6 +59,8 @@ mod check;
 mod db;
 mod error;
 #[cfg(feature = "rocksdb-any")]
+mod files;
+#[cfg(feature = "rocksdb-any")]
 mod inspect;
 pub mod interchange;
 mod recovery;

@@ -60,8 +60,6 @@ pub(crate) struct Salvage {
     sign: Option<(u64, SignState)>,
     highest_own: Option<finality_gadget::Vote>,
     max_own_source: CheckpointNumber,
-    /// Whether the certificate is there that shows the recorded finality. Without it, what certificates show is found again.
-    shown: bool,
     unreadable: u64,
     counts: [u64; 4],
 }
@@ -78,13 +76,32 @@ impl Salvage {
             }
         }
         salvage.identity = StateKey::Schema.read(store).ok().flatten().and_then(|payload| read_schema(&payload).ok());
-        let recorded = StateKey::Finalized.read(store).ok().flatten().and_then(|payload| Finalized::decode(&payload).ok());
-        salvage.shown = recorded.is_some_and(|finalized| {
-            let key = tables::target_key(finalized.by);
-            salvage.rows.iter().any(|(table, (found, _))| [CERTIFICATES, BOUNDARIES].contains(table) && *found == key)
-        });
         salvage.sign = read_sign_state(store).ok().flatten();
         salvage
+    }
+
+    /// With what another reading of the same database has beyond this one.
+    pub(crate) fn with(mut self, other: Self) -> Self {
+        let known: BTreeSet<(&str, &[u8])> = self.rows.iter().map(|(table, (key, _))| (table.name(), key.as_slice())).collect();
+        let (more, _): (Vec<_>, Vec<_>) =
+            other.rows.into_iter().partition(|(table, (key, _))| !known.contains(&(table.name(), key.as_slice())));
+        drop(known);
+        more.into_iter().for_each(|(table, entry)| self.keep(table, entry));
+        self.identity = self.identity.or(other.identity);
+        let newer = |other: &(u64, SignState)| self.sign.as_ref().is_none_or(|(serial, _)| *serial < other.0);
+        if let Some(sign) = other.sign.filter(newer) {
+            self.sign = Some(sign);
+        }
+        self.unreadable = self.unreadable.max(other.unreadable);
+        self
+    }
+
+    /// Whether the certificate is there that shows the recorded finality. Without it, what certificates show is found again.
+    fn finality_is_shown(&self) -> bool {
+        let row = |tables: &[Table], key: &[u8]| self.rows.iter().find(|(table, (found, _))| tables.contains(table) && found == key);
+        let recorded = row(&[STATE], &StateKey::Finalized.key()).and_then(|(table, (key, value))| tables::open(*table, key, value).ok());
+        let recorded = recorded.and_then(|payload| Finalized::decode(payload).ok());
+        recorded.is_some_and(|finalized| row(&[CERTIFICATES, BOUNDARIES], &tables::target_key(finalized.by)).is_some())
     }
 
     /// Answers the key behind the last row that could be read, where the engine itself failed.
@@ -177,6 +194,7 @@ impl Salvage {
     /// Fills an empty engine with what was salvaged. Answers the report, and what the witness must say from now on.
     pub(crate) fn rebuild(self, store: &dyn Storage, reading: &Reading, reason: &str) -> Result<(Recovery, Testimonial), Error> {
         let (writer, sign_state, doubt) = self.judge(reading, reason);
+        let shown = self.finality_is_shown();
         // A signature whose vote was lost says nothing.
         let links: BTreeSet<Vec<u8>> = self
             .rows
@@ -189,7 +207,7 @@ impl Salvage {
             if table == SIGNATURES && !links.contains(&key[..LINK_KEY_BYTES]) {
                 continue;
             }
-            if table == STATE && *key == StateKey::Finalized.key() && !self.shown {
+            if table == STATE && *key == StateKey::Finalized.key() && !shown {
                 continue;
             }
             let kept = table != STATE

@@ -7,10 +7,11 @@
 //! | `finality.lock` | empty; locked by the process that has the database open, or is setting one aside |
 //! | `finality.witness` | the second record of the sign-state (see [`witness`](crate::witness)) |
 //! | `finality.damaged-<n>` | damaged databases, whole as they were found; an operator may remove them |
-//! | `finality.logs` | copies of the logs while they are replayed after a crash; kept with the damaged database if that fails |
+//! | `finality.opening` | the database as it was found, while it is opened: links to its table files, copies of the rest; kept with the damaged database if opening fails |
 //! | `finality.suspect` | word of an earlier process that it met something unreadable: the next start reads every row |
 //! | `finality.rebuilding`, `finality.rebuilt` | scratch of a recovery |
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,12 +21,13 @@ use milepost_store::{Rocks, Storage};
 
 use crate::Error;
 use crate::db::CheckpointDB;
+use crate::files::{Tables, has_ending, keep_files, remove_scratch, table_files};
 use crate::recovery::{Recovery, Salvage};
 use crate::tables::TABLES;
 use crate::witness::{FileWitness, Witness as _, sync_directory_of};
 
-/// Where replayed logs are kept within a damaged database.
-const REPLAYED_LOGS: &str = "logs-before-opening";
+/// Where the files as they were before opening are kept within a damaged database.
+const BEFORE_OPENING: &str = "before-opening";
 /// Under which name the word of an earlier process is kept within a damaged database.
 const SUSPICION: &str = "suspicion";
 
@@ -58,7 +60,7 @@ impl CheckpointDB {
 struct Paths {
     database: PathBuf,
     lock: PathBuf,
-    logs: PathBuf,
+    opening: PathBuf,
     suspect: PathBuf,
     rebuilding: PathBuf,
     rebuilt: PathBuf,
@@ -74,7 +76,7 @@ impl Paths {
         Self {
             database: database.to_owned(),
             lock: beside(".lock"),
-            logs: beside(".logs"),
+            opening: beside(".opening"),
             suspect: beside(".suspect"),
             rebuilding: beside(".rebuilding"),
             rebuilt: beside(".rebuilt"),
@@ -116,8 +118,9 @@ impl Paths {
             // RocksDB would take the directory for a new database and remove the files it does not know.
             return Err(Error::Damaged { reason: format!("{} is missing", self.database.join("CURRENT").display()) });
         }
-        // Replaying a log consumes it. If it turns out to end too early, its bytes must still be there.
-        copy_files(&self.database, &self.logs, |name| has_ending(name, "log")).map_err(self.failed("copying its logs"))?;
+        // Opening replays logs and removes them, and with them every table file that the manifest does not name. If then a log turns out
+        // to end too early, or the manifest, their bytes must still be there.
+        keep_files(&self.database, &self.opening, Tables::Linked).map_err(self.failed("keeping its files while it is opened"))?;
         let rocks = Rocks::open(&self.database, &TABLES)?;
         let mut db = CheckpointDB::over(Arc::new(rocks), Box::new(witness))?;
         if self.suspect.exists() {
@@ -126,7 +129,7 @@ impl Paths {
             fs::remove_file(&self.suspect).map_err(self.failed("removing an unfounded suspicion"))?;
         }
         db.suspicion = Some(self.suspect.clone());
-        remove_scratch(&self.logs).map_err(self.failed("removing the copies of its logs"))?;
+        remove_scratch(&self.opening).map_err(self.failed("removing what was kept while it was opened"))?;
         Ok(db)
     }
 
@@ -150,8 +153,8 @@ impl Paths {
         };
         if self.database.exists() {
             let aside = milepost_store::quarantine(&self.database).map_err(self.failed("setting it aside"))?;
-            if self.logs.exists() {
-                fs::rename(&self.logs, aside.join(REPLAYED_LOGS)).map_err(self.failed("setting its logs aside"))?;
+            if self.opening.exists() {
+                fs::rename(&self.opening, aside.join(BEFORE_OPENING)).map_err(self.failed("setting its files aside"))?;
             }
             if self.suspect.exists() {
                 fs::rename(&self.suspect, aside.join(SUSPICION)).map_err(self.failed("setting its suspicion aside"))?;
@@ -167,26 +170,29 @@ impl Paths {
         Ok(db)
     }
 
-    /// Reads what can be read of a copy: first as the database it was, then as RocksDB can repair it from its table files and logs.
+    /// Reads what can be read of a copy: as the database it was, and, where that does not open or leaves table files out, as RocksDB can
+    /// repair it from all its table files and logs.
     fn salvage(&self) -> Result<Salvage, Error> {
         let copying = self.failed("copying what can be read");
-        let copy = || -> Result<(), Error> {
+        let copy = || -> Result<BTreeSet<String>, Error> {
             remove_scratch(&self.rebuilding).map_err(&copying)?;
-            copy_files(&self.database, &self.rebuilding, |name| name != "LOCK").map_err(&copying)?;
-            // The logs as they were before anything was replayed from them.
-            copy_files(&self.logs, &self.rebuilding, |_| true).map_err(&copying)
+            // As it was found, before anything was replayed or removed; the database itself where it was not even kept.
+            let found = if self.opening.join("CURRENT").exists() { &self.opening } else { &self.database };
+            keep_files(found, &self.rebuilding, Tables::Copied).map_err(&copying)?;
+            table_files(&self.rebuilding).map_err(&copying)
         };
-        copy()?;
+        let tables = copy()?;
         let mut salvage = read_copy(&self.rebuilding);
-        if salvage.is_none() {
+        // A manifest that was cut names the table files of an earlier time, and RocksDB removes those that it does not name.
+        if salvage.is_none() || table_files(&self.rebuilding).map_err(&copying)?.intersection(&tables).count() < tables.len() {
             copy()?;
-            salvage = match Rocks::repair(&self.rebuilding) {
-                Ok(()) => read_copy(&self.rebuilding),
-                Err(error) => {
-                    tracing::warn!(event = "repair_failed", %error, "nothing could be read of the damaged database");
-                    None
+            match Rocks::repair(&self.rebuilding) {
+                Ok(()) => {
+                    let as_it_was = salvage.unwrap_or_default();
+                    salvage = Some(read_copy(&self.rebuilding).unwrap_or_default().with(as_it_was));
                 }
-            };
+                Err(error) => tracing::warn!(event = "repair_failed", %error, "a copy of the damaged database could not be repaired"),
+            }
         }
         remove_scratch(&self.rebuilding).map_err(copying)?;
         Ok(salvage.unwrap_or_default())
@@ -218,37 +224,7 @@ fn report(recovery: &Recovery) {
     );
 }
 
-fn has_ending(name: &str, ending: &str) -> bool {
-    Path::new(name).extension().is_some_and(|found| found == ending)
-}
-
 /// Whether a directory without `CURRENT` ever held data.
 fn has_data(files: &[String]) -> bool {
     files.iter().any(|name| has_ending(name, "sst"))
-}
-
-/// Copies the plain files of a directory that `wanted` names and that are not empty. Nothing to copy: no new directory.
-fn copy_files(from: &Path, to: &Path, wanted: impl Fn(&str) -> bool) -> io::Result<()> {
-    let entries = match fs::read_dir(from) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    for entry in entries {
-        let entry = entry?;
-        let metadata = entry.metadata()?;
-        if metadata.is_file() && metadata.len() > 0 && wanted(&entry.file_name().to_string_lossy()) {
-            fs::create_dir_all(to)?;
-            fs::copy(entry.path(), to.join(entry.file_name()))?;
-        }
-    }
-    Ok(())
-}
-
-/// Removes copies that this program made itself.
-fn remove_scratch(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
 }
