@@ -17,7 +17,8 @@ pub(crate) fn init(json: bool, service: bool) {
         .with_writer(|| crate::redact::Clean(std::io::stderr()))
         .log_internal_errors(false);
     if json {
-        logs.json().flatten_event(true).with_current_span(false).with_span_list(false).init();
+        // Without the library's own `target`, the name of a module: events have a field of that name, and readers take the last of two.
+        logs.json().flatten_event(true).with_target(false).with_current_span(false).with_span_list(false).init();
     } else {
         logs.with_ansi(std::io::stderr().is_terminal()).init();
     }

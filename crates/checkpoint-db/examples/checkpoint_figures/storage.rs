@@ -128,7 +128,7 @@ pub(crate) fn restarts(report: &mut Report, directory: &Path, from: &Path, after
     all.sort_by_key(|one| one.ready.wall);
     let median = &all[all.len() / 2];
     report.time(
-        &format!("restart {after}: open, verify, ready to vote, median of {STARTS}"),
+        &format!("restart {after}: open, verify, ready to vote, the set's keys checked before, median of {STARTS}"),
         median.ready,
         25.0,
         "opening an empty one",

@@ -250,7 +250,10 @@ async fn maintain(mut maintenance: Maintenance, db: Arc<CheckpointDB>, pause: Du
                     meters::prune(took);
                 }
             }
-            Err(error) => return ("maintenance", Err(Error::Finality(error.into()))),
+            Err(error) => {
+                tracing::error!(event = "maintenance_failed", %error, "maintenance has ended, and the process ends with it");
+                return ("maintenance", Err(Error::Finality(error.into())));
+            }
         }
         if disk_at.is_none_or(|at| at.elapsed() >= DISK_EVERY) {
             disk_at = Some(Instant::now());

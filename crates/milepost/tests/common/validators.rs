@@ -180,9 +180,18 @@ impl Committee {
 
     /// Starts a validator behind a shell that runs `before` first and then becomes the validator: limits and signals pass on to it.
     pub fn start_behind(&self, id: u32, before: &str) -> Validator {
+        self.start_behind_with(id, before, &[])
+    }
+
+    /// The same with these settings over its own.
+    pub fn start_behind_with(&self, id: u32, before: &str, more: &[(&str, String)]) -> Validator {
         let mut shell = Command::new("bash");
         shell.args(["-c", &format!("{before}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_milepost")]);
-        Validator::spawn(id, self.arguments(shell, id, &["validator"], &[]), format!("http://127.0.0.1:{}", self.ports[first_port(id) + 1]))
+        Validator::spawn(
+            id,
+            self.arguments(shell, id, &["validator"], more),
+            format!("http://127.0.0.1:{}", self.ports[first_port(id) + 1]),
+        )
     }
 
     /// Starts a validator whose endpoints stand in a configuration file.
@@ -228,13 +237,15 @@ impl Committee {
     }
 
     /// Reads the disks of stopped validators and judges, with rules of its own, whether anybody contradicted themselves or each other.
-    /// Answers how many votes and certificates that was.
+    /// Answers how many votes and certificates that was. A validator that prunes has no record any more of what it signed long ago: that is
+    /// judged by what the others still hold of it.
     pub fn judge(&self, ids: &[u32]) -> (usize, usize) {
         let disks: Vec<(u32, Inspection)> = ids.iter().map(|id| (*id, self.inspect(*id))).collect();
         let (mut votes, mut certificates) = (0, 0);
         for id in ids {
             let own_disk = &disks.iter().find(|(other, _)| other == id).expect("read").1;
             let own = own_disk.db.own_votes_after(CheckpointNumber(0), usize::MAX).expect("readable");
+            let kept_from = own_disk.db.pruned_below().expect("readable");
             let mut signed: Vec<(Link, LinkDigest)> = own.iter().map(|vote| (vote.link, vote.digest())).collect();
             for (reader, disk) in &disks {
                 let seen = disk.db.signatures_after(CheckpointNumber(0), usize::MAX).expect("readable");
@@ -242,7 +253,7 @@ impl Committee {
                     self.agreement.schedule.verify_vote(&vote).expect("what a validator keeps holds");
                     let digest = vote.vote.digest();
                     assert!(
-                        own.iter().any(|known| known.digest() == digest),
+                        vote.vote.link.target.number < kept_from || own.iter().any(|known| known.digest() == digest),
                         "validator {reader} holds a vote of {id} for {:?} that {id} has no record of",
                         vote.vote.link
                     );

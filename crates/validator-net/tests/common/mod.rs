@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use finality_gadget::persistence::{self, Declaration};
+use finality_gadget::persistence::{self, CheckpointStorage, Declaration};
 use finality_gadget::simulator::{Disk as _, Key, MemoryDisk, SchemeKind};
 use finality_gadget::{
     BlockHash, ChainId, ChainView, CheckpointFinality, CheckpointNumber, CheckpointPersistenceConfig, Config, Domain, FinalityCheckpoint,
@@ -56,10 +56,15 @@ pub fn schedule_of(chain: u64, kind: SchemeKind, sets: &[&[u32]]) -> Arc<Schedul
     Arc::new(schedule)
 }
 
+/// Opens a validator's disk, as a new process would.
+pub type Disk = Box<dyn Fn() -> Arc<dyn CheckpointStorage> + Send + Sync>;
+
 /// Validators 1 to n, with their keys, sockets and disks.
 pub struct Committee {
     pub schedule: Arc<Schedule>,
     pub kind: SchemeKind,
+    /// Whether each gadget has a thread of its own, as it has in the program: its disk may block it, and is not to block the others.
+    own_threads: bool,
     members: BTreeMap<u32, Member>,
 }
 
@@ -67,11 +72,21 @@ struct Member {
     pem: String,
     pin: Pin,
     address: SocketAddr,
-    disk: MemoryDisk,
+    disk: Disk,
 }
 
 impl Committee {
+    /// On disks in memory.
     pub async fn new(kind: SchemeKind, count: u32) -> Self {
+        let disk = |_| -> Disk {
+            let disk = MemoryDisk::default();
+            Box::new(move || disk.clone().open())
+        };
+        Self { own_threads: false, ..Self::on(kind, count, disk).await }
+    }
+
+    /// On the disks that `disk` gives them.
+    pub async fn on(kind: SchemeKind, count: u32, disk: impl Fn(u32) -> Disk) -> Self {
         let ids: Vec<u32> = (1..=count).collect();
         let schedule = schedule_of(31337, kind, &[&ids]);
         let mut members = BTreeMap::new();
@@ -82,11 +97,11 @@ impl Committee {
             let address = listener.local_addr().expect("a bound socket has an address");
             held.push(listener);
             let key = TransportKey::generate().expect("the system gives randomness");
-            let mut disk = MemoryDisk::default();
-            persistence::declare(&*disk.open(), schedule.domain_digest(), Declaration::NeverSigned).expect("an empty disk takes it");
+            let disk = disk(id);
+            persistence::declare(&*disk(), schedule.domain_digest(), Declaration::NeverSigned).expect("an empty disk takes it");
             members.insert(id, Member { pem: key.to_pem().to_string(), pin: key.pin(), address, disk });
         }
-        Self { schedule, kind, members }
+        Self { schedule, kind, own_threads: true, members }
     }
 
     pub fn address(&self, id: u32) -> SocketAddr {
@@ -140,7 +155,7 @@ impl Committee {
         let bridge: Arc<dyn NetworkBridge> = sent.clone();
         let mut gadget =
             CheckpointFinality::new(config, (*self.schedule).clone(), CheckpointPersistenceConfig::mainnet(), bridge, Some(signer));
-        gadget.set_storage(self.members[&id].disk.clone().open());
+        gadget.set_storage((self.members[&id].disk)());
         gadget.restore_from_storage(u64::from(id) << 32 | u64::from(std::process::id())).expect("a sound disk");
         let (head, heads) = watch::channel(eligible);
         let (progress, watched) = watch::channel(Progress::default());
@@ -148,7 +163,13 @@ impl Committee {
         let board = Board::new();
         let stop = wire.stop.clone();
         let life = Life { gadget, inbox, heads, progress, stop, certified: certified.clone(), board: board.clone() };
-        Node { id, wire, head, progress: watched, sent, certified, board, gadget: tokio::spawn(life.live()) }
+        let gadget = if self.own_threads {
+            let runtime = tokio::runtime::Handle::current();
+            tokio::task::spawn_blocking(move || runtime.block_on(life.live()))
+        } else {
+            tokio::spawn(life.live())
+        };
+        Node { id, wire, head, progress: watched, sent, certified, board, gadget }
     }
 }
 
@@ -241,12 +262,12 @@ impl Life {
         loop {
             tokio::select! {
                 received = self.inbox.next() => match received {
-                    Some((from, message)) => self.gadget.receive(from, message).expect("memory does not fail"),
+                    Some((from, message)) => self.gadget.receive(from, message).expect("the disk does not fail"),
                     None => return self.gadget,
                 },
                 _ = ticks.tick() => {
                     let now = u64::try_from(start.elapsed().as_millis()).expect("tests are short");
-                    self.gadget.tick(Millis(now)).expect("memory does not fail");
+                    self.gadget.tick(Millis(now)).expect("the disk does not fail");
                 }
                 Ok(()) = self.heads.changed() => {}
                 () = self.stop.cancelled() => return self.gadget,
@@ -259,7 +280,7 @@ impl Life {
         let eligible = CheckpointNumber(*self.heads.borrow());
         let wanted = self.gadget.wanted(eligible, Some(eligible));
         let hashes = wanted.into_iter().map(|number| (number, hash_of(number))).collect();
-        self.gadget.observe(ChainView { eligible, finalized: Some(eligible), hashes }).expect("memory does not fail");
+        self.gadget.observe(ChainView { eligible, finalized: Some(eligible), hashes }).expect("the disk does not fail");
         let progress = Progress { justified: self.gadget.core().justified().0, finalized: self.gadget.finalized().checkpoint.number.0 };
         self.board.update(&self.gadget);
         let before = self.progress.borrow().justified;
