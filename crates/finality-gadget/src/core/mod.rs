@@ -39,7 +39,7 @@ pub(crate) const FAR: u64 = 64;
 /// Targets below the last final one whose votes are held in memory, to notice contradictions that come late.
 pub(crate) const HISTORY: u64 = 128;
 /// Targets above the last final one whose votes are held; when finality halts for longer, the lowest are forgotten.
-const MAX_OPEN_TARGETS: u64 = 512;
+pub(crate) const MAX_OPEN_TARGETS: u64 = 512;
 /// Pieces of evidence kept for one validator. One is enough to convict; the bound keeps a liar from filling the disk.
 pub(crate) const MAX_EVIDENCE_PER_VALIDATOR: usize = 16;
 

@@ -15,6 +15,7 @@
 mod chain;
 mod check;
 mod disk;
+mod hearing;
 mod keys;
 mod liar;
 mod node;
