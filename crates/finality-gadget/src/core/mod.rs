@@ -184,17 +184,6 @@ impl Core {
         core
     }
 
-    /// Takes a vote back in; what has come since is newer.
-    fn restore_vote(&mut self, signed: SignedVote) {
-        let target = signed.vote.link.target.number;
-        if !self.in_window(target) {
-            self.pool.remember(signed);
-        } else if self.pool.get(target, signed.validator).is_none() {
-            let digest = signed.vote.digest();
-            self.pool.insert(signed, digest, false);
-        }
-    }
-
     /// Takes one event; answers what to do, in order.
     pub fn handle(&mut self, event: Event) -> Vec<Effect> {
         match event {
@@ -205,7 +194,7 @@ impl Core {
             }
             Event::Tick(now) => self.tick(now),
             Event::Chain(view) => self.chain = Some(view),
-            Event::History(votes) => votes.into_iter().for_each(|signed| self.restore_vote(signed)),
+            Event::History(votes) => self.restore_history(votes),
             Event::Damaged(damaged) => self.distrust(damaged),
             Event::Received { from, message } => self.receive(from, message),
             Event::Signed(signed) => self.signed(signed),
