@@ -62,8 +62,7 @@ impl Hearing {
         let mut heard: Vec<SignedVote> = std::mem::take(&mut self.stored);
         heard.append(&mut self.new_votes);
         heard.extend(std::mem::take(&mut self.votes).into_values().flatten());
-        let stored = storage.signatures_after(CheckpointNumber(0), ROWS).unwrap_or_default();
-        heard.retain(|signed| stored.contains(signed));
+        still_stored(storage, &mut heard);
         *self = Self { stored: heard, convicted: std::mem::take(&mut self.convicted), ..Self::default() };
     }
 
@@ -73,9 +72,10 @@ impl Hearing {
         self.stored.retain(|signed| (low..=high).contains(&signed.vote.link.target.number));
     }
 
-    /// A tick went well: by now everything is read back.
-    pub(super) fn ticked(&mut self, now: Millis) {
+    /// A tick went well: by now everything is read back that the tick has not pruned before.
+    pub(super) fn ticked(&mut self, now: Millis, storage: &dyn CheckpointStorage) {
         self.ticked = now;
+        still_stored(storage, &mut self.stored);
         self.new_votes.append(&mut self.stored);
     }
 
@@ -141,6 +141,13 @@ impl Hearing {
             self.certificates.push(certificate);
         }
         found.into_iter().map(|(validator, (one, other))| Contradiction { validator, one, other }).collect()
+    }
+}
+
+fn still_stored(storage: &dyn CheckpointStorage, votes: &mut Vec<SignedVote>) {
+    if !votes.is_empty() {
+        let stored = storage.signatures_after(CheckpointNumber(0), ROWS).unwrap_or_default();
+        votes.retain(|signed| stored.contains(signed));
     }
 }
 

@@ -231,7 +231,7 @@ impl<'a> World<'a> {
             .and_then(|()| life.gadget.observe(view))
             .and_then(|()| life.gadget.perform_periodic_maintenance(now).map(|_| ()));
         if done.is_ok() {
-            node.hearing.ticked(now);
+            node.hearing.ticked(now, &*life.storage);
         }
         self.after(at, done.is_err());
     }
