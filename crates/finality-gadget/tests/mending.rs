@@ -222,7 +222,7 @@ fn a_false_vote_on_the_disk_does_not_hide_the_true_one() {
     for (source, signature) in [(3, vec![0; 32]), (3, vec![255; 32]), (10, vec![0; 32]), (10, vec![255; 32])] {
         let (_disk, storage) = disk(&schedule);
         keep(&*storage, &certificates);
-        let previous = certificates[source as usize - 1].digest();
+        let previous = certificates.iter().find(|one| one.vote.link.target == checkpoint(source)).unwrap().digest();
         let says = |fork| sign(KIND, 0, &vote(&schedule, checkpoint(source), block(source + 1, fork), previous));
         let (one, other) = (says(8), says(9));
         let spoiled = SignedVote { signature: Signature(signature), ..one.clone() };

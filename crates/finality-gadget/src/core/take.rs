@@ -218,7 +218,9 @@ impl Core {
                 self.accuse(signed, suspects, convicting);
             }
         }
-        votes.into_iter().for_each(|signed| self.restore_vote(signed));
+        for signed in votes {
+            self.restore_vote(signed);
+        }
     }
 
     /// Takes a vote back in; what has come since stays. Of several for one target only one can hold, and it is found out which.

@@ -3,8 +3,8 @@
 //! Whoever receives two statements of one validator that exclude each other owes evidence, at once and for as long as its disk lasts. A
 //! statement is a vote that was delivered, whoever brought it, or a certificate that was kept. Three things excuse a node, and nothing else:
 //!
-//! - It did not listen: a peer that sent a false signature is muted for a while. Only filthy liars send any, but who else hides behind them,
-//!   two liars in one run say, cannot be told apart from outside: all liars count as muted for as long as the worst of them may be.
+//! - It did not listen: a peer that sent a false signature is muted for a while. Only filthy liars send any. Which of several it was cannot
+//!   be seen from outside: all count as muted for as long as the worst of them may be.
 //! - The vote lay outside the window of targets whose votes are held.
 //! - It has restarted since, and its disk lost the vote: votes are not synced, and pruned below finality.
 
