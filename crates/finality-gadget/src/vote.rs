@@ -84,15 +84,15 @@ impl Vote {
 
     /// How this vote and another of the same validator break the rules, if they do.
     pub fn conflict(&self, other: &Self) -> Option<Conflict> {
-        if self == other || self.domain != other.domain {
-            None
-        } else if self.link.target.number == other.link.target.number {
-            Some(Conflict::SameTarget)
+        // Numbers first: this is asked of thousands of pairs, of which hardly any conflict.
+        let conflict = if self.link.target.number == other.link.target.number {
+            Conflict::SameTarget
         } else if self.link.surrounds(&other.link) || other.link.surrounds(&self.link) {
-            Some(Conflict::Surround)
+            Conflict::Surround
         } else {
-            None
-        }
+            return None;
+        };
+        (self != other && self.domain == other.domain).then_some(conflict)
     }
 }
 

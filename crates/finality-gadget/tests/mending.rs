@@ -10,7 +10,7 @@ use finality_gadget::persistence::{self, Declaration, declare};
 use finality_gadget::simulator::{Disk, Key, MemoryDisk, SchemeKind};
 use finality_gadget::{
     Certificate, CheckpointFinality, CheckpointNumber, CheckpointPersistenceConfig, CheckpointStorage, Config, FinalityRule, Finalized,
-    Message, Millis, NetworkBridge, Reason, Recipient, Schedule, ValidatorId, ValidatorIndex,
+    Message, Millis, NetworkBridge, Reason, Recipient, Schedule, Signature, SignedVote, ValidatorId, ValidatorIndex,
 };
 
 const KIND: SchemeKind = SchemeKind::Test;
@@ -191,4 +191,50 @@ fn a_contradiction_of_a_vote_from_before_the_start_is_noticed() {
     gadget.receive(ValidatorId(0), Message::OwnVotesQuery { nonce: 3 }).unwrap();
     let told = sent.take();
     assert!(told.iter().any(|(_, message)| matches!(message, Message::OwnVotes(own) if own.votes == [one.clone()])), "{told:?}");
+}
+
+#[test]
+fn a_contradiction_that_comes_before_the_old_votes_are_read_back_is_noticed() {
+    let schedule = schedule(KIND, 4);
+    let certificates = chain(&schedule, KIND, 10, 1..4);
+    let old = sign(KIND, 0, &vote(&schedule, checkpoint(3), block(4, 8), certificates[2].digest()));
+    let same_target = sign(KIND, 0, &vote(&schedule, checkpoint(3), block(4, 9), certificates[2].digest()));
+    let around = sign(KIND, 0, &vote(&schedule, checkpoint(2), block(5, 9), certificates[1].digest()));
+    for other in [same_target, around] {
+        let (_disk, storage) = disk(&schedule);
+        keep(&*storage, &certificates);
+        storage.store_signatures(std::slice::from_ref(&old)).unwrap();
+        let (mut gadget, _) = node(&schedule, &storage, None, 0);
+        assert_eq!(gadget.restore_from_storage(1).unwrap().signatures, 0);
+        gadget.observe(view(10)).unwrap();
+        gadget.receive(ValidatorId(0), Message::Votes(vec![other])).unwrap();
+        while !gadget.verify_restored().unwrap() {}
+        let kept = storage.evidence_after(None, 10).unwrap();
+        assert!(kept.len() == 1 && kept[0].verify(&schedule).is_ok(), "what came before the old votes were read was not held against them");
+    }
+}
+
+#[test]
+fn a_false_vote_on_the_disk_does_not_hide_the_true_one() {
+    let schedule = schedule(KIND, 4);
+    let certificates = chain(&schedule, KIND, 10, 1..4);
+    // Above finality and below: read at the start and behind it. Votes for one target are read in the order of their encodings.
+    for (source, signature) in [(3, vec![0; 32]), (3, vec![255; 32]), (10, vec![0; 32]), (10, vec![255; 32])] {
+        let (_disk, storage) = disk(&schedule);
+        keep(&*storage, &certificates);
+        let previous = certificates.iter().find(|one| one.vote.link.target == checkpoint(source)).unwrap().digest();
+        let says = |fork| sign(KIND, 0, &vote(&schedule, checkpoint(source), block(source + 1, fork), previous));
+        let (one, other) = (says(8), says(9));
+        let spoiled = SignedVote { signature: Signature(signature), ..one.clone() };
+        storage.store_signatures(&[spoiled, one]).unwrap();
+        let (mut gadget, _) = node(&schedule, &storage, None, 0);
+        gadget.restore_from_storage(1).unwrap();
+        gadget.observe(view(12)).unwrap();
+        while !gadget.verify_restored().unwrap() {}
+        // Whoever sent something false is not listened to for a while.
+        gadget.tick(Millis(5_000)).unwrap();
+        gadget.receive(ValidatorId(0), Message::Votes(vec![other])).unwrap();
+        let kept = storage.evidence_after(None, 10).unwrap();
+        assert!(kept.len() == 1 && kept[0].verify(&schedule).is_ok(), "a liar's false vote hides its true one after a restart: {kept:?}");
+    }
 }

@@ -39,7 +39,7 @@ pub(crate) const FAR: u64 = 64;
 /// Targets below the last final one whose votes are held in memory, to notice contradictions that come late.
 pub(crate) const HISTORY: u64 = 128;
 /// Targets above the last final one whose votes are held; when finality halts for longer, the lowest are forgotten.
-const MAX_OPEN_TARGETS: u64 = 512;
+pub(crate) const MAX_OPEN_TARGETS: u64 = 512;
 /// Pieces of evidence kept for one validator. One is enough to convict; the bound keeps a liar from filling the disk.
 pub(crate) const MAX_EVIDENCE_PER_VALIDATOR: usize = 16;
 
@@ -184,17 +184,6 @@ impl Core {
         core
     }
 
-    /// Takes a vote back in; what has come since is newer.
-    fn restore_vote(&mut self, signed: SignedVote) {
-        let target = signed.vote.link.target.number;
-        if !self.in_window(target) {
-            self.pool.remember(signed);
-        } else if self.pool.get(target, signed.validator).is_none() {
-            let digest = signed.vote.digest();
-            self.pool.insert(signed, digest, false);
-        }
-    }
-
     /// Takes one event; answers what to do, in order.
     pub fn handle(&mut self, event: Event) -> Vec<Effect> {
         match event {
@@ -205,7 +194,7 @@ impl Core {
             }
             Event::Tick(now) => self.tick(now),
             Event::Chain(view) => self.chain = Some(view),
-            Event::History(votes) => votes.into_iter().for_each(|signed| self.restore_vote(signed)),
+            Event::History(votes) => self.restore_history(votes),
             Event::Damaged(damaged) => self.distrust(damaged),
             Event::Received { from, message } => self.receive(from, message),
             Event::Signed(signed) => self.signed(signed),

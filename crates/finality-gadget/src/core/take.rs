@@ -8,7 +8,7 @@ use crate::evidence::{Evidence, Testimony};
 use crate::network::{MAX_CERTIFICATES_PER_MESSAGE, MAX_VOTES_PER_MESSAGE, Message, Recipient};
 use crate::set::{self, Electorate};
 use crate::types::{CheckpointNumber, ValidatorId};
-use crate::vote::{Conflict, SignedVote};
+use crate::vote::{Conflict, SignedVote, Vote};
 
 impl Core {
     pub(super) fn receive(&mut self, from: ValidatorId, message: Message) {
@@ -147,16 +147,7 @@ impl Core {
             return;
         }
         let suspects = self.pool.conflicting(author, &signed.vote);
-        let convicting: Vec<Certificate> = self
-            .links
-            .iter()
-            .filter(|held| held.certificate.vote.conflict(&signed.vote).is_some())
-            .filter(|held| {
-                let seat = self.schedule.electorate(&held.certificate.vote.link).ok().and_then(|electorate| electorate.index(author));
-                seat.is_some_and(|seat| held.certificate.signers.has(seat))
-            })
-            .map(|held| held.certificate.clone())
-            .collect();
+        let convicting = self.convicting(author, &signed.vote);
         // What has convicted its author already costs nothing more, however often it comes.
         let accusations =
             suspects.iter().filter_map(|target| self.pool.get(*target, author)).map(|held| Testimony::Vote(held.signed.clone()));
@@ -175,14 +166,7 @@ impl Core {
             self.peers.fault(from, self.now);
             return;
         }
-        for suspect in suspects {
-            if let Some(other) = self.verified(suspect, author) {
-                self.keep_evidence(Evidence::new(author, Testimony::Vote(signed.clone()), Testimony::Vote(other)));
-            }
-        }
-        for certificate in convicting {
-            self.keep_evidence(Evidence::new(author, Testimony::Vote(signed.clone()), Testimony::Certificate(certificate)));
-        }
+        self.accuse(&signed, suspects, convicting);
         match self.pool.get(target, author) {
             // The first stays where it is; both are in the evidence.
             Some(held) if held.verified && held.digest != digest => return,
@@ -199,6 +183,57 @@ impl Core {
             self.pass_on(target, Recipient::All, true);
         }
         self.try_certify(target, digest);
+    }
+
+    /// Certificates that count the author of a vote among their signers and exclude the vote.
+    fn convicting(&self, author: ValidatorId, vote: &Vote) -> Vec<Certificate> {
+        let counts = |certificate: &Certificate| {
+            let seat = self.schedule.electorate(&certificate.vote.link).ok().and_then(|electorate| electorate.index(author));
+            seat.is_some_and(|seat| certificate.signers.has(seat))
+        };
+        let conflicting = self.links.iter().map(|held| &held.certificate).filter(|held| held.vote.conflict(vote).is_some());
+        conflicting.filter(|held| counts(held)).cloned().collect()
+    }
+
+    /// Keeps a verified vote together with everything of its author's that excludes it.
+    fn accuse(&mut self, signed: &SignedVote, suspects: Vec<CheckpointNumber>, convicting: Vec<Certificate>) {
+        let author = signed.validator;
+        for suspect in suspects {
+            if let Some(other) = self.verified(suspect, author) {
+                self.keep_evidence(Evidence::new(author, Testimony::Vote(signed.clone()), Testimony::Vote(other)));
+            }
+        }
+        for certificate in convicting {
+            self.keep_evidence(Evidence::new(author, Testimony::Vote(signed.clone()), Testimony::Certificate(certificate)));
+        }
+    }
+
+    /// Takes votes of before the start back in. What has come since may exclude them; among themselves they were judged as they came.
+    pub(super) fn restore_history(&mut self, votes: Vec<SignedVote>) {
+        for signed in &votes {
+            let author = signed.validator;
+            let (suspects, convicting) = (self.pool.conflicting(author, &signed.vote), self.convicting(author, &signed.vote));
+            let contradicts = !suspects.is_empty() || !convicting.is_empty();
+            if contradicts && Some(author) != self.config.validator && self.schedule.verify_vote(signed).is_ok() {
+                self.accuse(signed, suspects, convicting);
+            }
+        }
+        for signed in votes {
+            self.restore_vote(signed);
+        }
+    }
+
+    /// Takes a vote back in; what has come since stays. Of several for one target only one can hold, and it is found out which.
+    pub(super) fn restore_vote(&mut self, signed: SignedVote) {
+        let (target, author) = (signed.vote.link.target.number, signed.validator);
+        if !self.in_window(target) {
+            return self.pool.remember(signed);
+        }
+        let rival = self.pool.get(target, author).map(|held| held.signed == signed);
+        if rival.is_none() || (rival == Some(false) && self.verified(target, author).is_none()) {
+            let digest = signed.vote.digest();
+            self.pool.insert(signed, digest, false);
+        }
     }
 
     /// A held vote, if its signature holds; one that does not is dropped.

@@ -17,6 +17,7 @@
 mod chain;
 mod check;
 mod disk;
+mod hearing;
 mod keys;
 mod liar;
 mod node;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::disk::Disk;
+use super::hearing::{Hearing, counts, is_unrecorded};
 use super::keys::Key;
 use super::rng::Rng;
 use crate::certificate::{Certificate, Finalized};
@@ -31,7 +32,18 @@ pub(super) enum Role {
 /// Kept by a storage or found in it, reported to the monitor.
 pub(super) enum Kept {
     Certificate(Box<Certificate>),
+    /// Was on the disk before.
+    Found(Box<Certificate>),
     Evidence(Box<Evidence>),
+}
+
+impl Kept {
+    pub(super) fn certificate(&self) -> Option<&Certificate> {
+        match self {
+            Self::Certificate(certificate) | Self::Found(certificate) => Some(certificate),
+            Self::Evidence(_) => None,
+        }
+    }
 }
 
 pub(super) struct Node {
@@ -46,8 +58,9 @@ pub(super) struct Node {
     pub(super) doubtful: bool,
     /// It runs on an old backup that nobody has declared. If no peer that answers remembers its newer votes it counts as faulty.
     pub(super) old: bool,
-    /// An answer told it of a vote that its record does not know: from then on it must not sign.
+    /// It was shown a vote of its own that its record does not know, whatever it made of that: from then on it must not sign.
     pub(super) warned: bool,
+    pub(super) hearing: Hearing,
     key: Arc<Key>,
 }
 
@@ -56,13 +69,14 @@ pub(super) struct Life {
     pub(super) gadget: CheckpointFinality,
     pub(super) outbox: Receiver<(Recipient, Message)>,
     pub(super) kept: Receiver<Kept>,
-    /// Votes of liars that reached this process while it could judge them.
-    pub(super) heard: Vec<SignedVote>,
+    /// What the gadget reads and writes, to be read by others.
+    pub(super) storage: Arc<dyn CheckpointStorage>,
 }
 
 impl Node {
     pub(super) fn new(validator: ValidatorId, role: Role, disk: Box<dyn Disk>, delay: u64, key: Arc<Key>) -> Self {
-        Self { validator, role, disk, life: None, delay, backup: None, doubtful: false, old: false, warned: false, key }
+        let hearing = Hearing::default();
+        Self { validator, role, disk, life: None, delay, backup: None, doubtful: false, old: false, warned: false, hearing, key }
     }
 
     /// Declares as an operator does, with the process down.
@@ -93,10 +107,26 @@ impl Node {
             CheckpointFinality::with_entropy(config, schedule.clone(), persistence, Arc::new(Bridge(bridge)), Some(signer), || {
                 Box::new(entropy.fork())
             });
-        gadget.set_storage(Arc::new(Watched { storage: self.disk.open(), keeper }));
+        let storage = self.disk.open();
+        self.hearing.restart(&*storage);
+        gadget.set_storage(Arc::new(Watched { storage: Arc::clone(&storage), keeper }));
         gadget.restore_from_storage(rng.bits())?;
-        self.life = Some(Life { gadget, outbox, kept, heard: Vec::new() });
+        self.hearing.restarted(&gadget.health());
+        self.life = Some(Life { gadget, outbox, kept, storage });
         Ok(())
+    }
+
+    /// Its process has taken over a certificate.
+    pub(super) fn has_kept(&mut self, schedule: &Schedule, certificate: &Certificate) {
+        self.hearing.kept(certificate);
+        if let Some(life) = &self.life {
+            self.warned |= counts(schedule, certificate, self.validator) && is_unrecorded(&*life.storage, &certificate.vote);
+        }
+    }
+
+    /// Another disk takes the place of this one, which takes what it knew along.
+    pub(super) fn replace_disk(&mut self, disk: Box<dyn Disk>) {
+        (self.life, self.disk, self.warned, self.hearing) = (None, disk, false, Hearing::default());
     }
 
     /// Whether it signs on an old backup that nobody could tell from a current record.
@@ -130,7 +160,7 @@ impl Watched {
     /// A disk that fails, or dies, as a certificate is written may hold it afterwards: nobody hears of it before it is read.
     fn found(&self, certificates: Vec<Certificate>) -> Vec<Certificate> {
         for certificate in &certificates {
-            let _ = self.keeper.send(Kept::Certificate(Box::new(certificate.clone())));
+            let _ = self.keeper.send(Kept::Found(Box::new(certificate.clone())));
         }
         certificates
     }

@@ -105,6 +105,9 @@ impl Sweep {
         total.crashes += more.crashes;
         total.refused += more.refused;
         total.unnoticed += more.unnoticed;
+        total.witnessed += more.witnessed;
+        total.witnessed_twins += more.witnessed_twins;
+        total.witnessed_filthy += more.witnessed_filthy;
         total.simulated += more.simulated;
     }
 }
@@ -115,7 +118,7 @@ impl std::fmt::Display for Sweep {
         write!(
             f,
             "{} seeds on {} threads in {seconds:.1} s ({:.1} s a thousand): {} checkpoints final, {} honest votes, {} crashes, {} validators \
-             convicted, {} refusals to sign on doubtful records, {} old backups that no peer could tell from a current record, {} runs with \
+             convicted, {} contradictions witnessed by one node ({} of twins, {} beside false signatures), {} refusals to sign on doubtful records, {} old backups that no peer could tell from a current record, {} runs with \
              certificates across set boundaries, {} runs halted with a reason, {} of them without deep reorganisations; {} simulated hours",
             self.seeds,
             self.threads,
@@ -124,6 +127,9 @@ impl std::fmt::Display for Sweep {
             total.votes,
             total.crashes,
             total.convicted,
+            total.witnessed,
+            total.witnessed_twins,
+            total.witnessed_filthy,
             total.refused,
             total.unnoticed,
             self.crossed,

@@ -1,5 +1,6 @@
 //! The run itself: one queue of events in simulated time.
 
+mod listen;
 mod setup;
 mod verdict;
 
@@ -9,16 +10,16 @@ use std::sync::Arc;
 use super::chain::SimChain;
 use super::check::Monitor;
 use super::disk::{DiskFault, Disks};
+use super::hearing::counts;
 use super::liar::Liar;
 use super::node::{Kept, Node, Role};
 use super::plan::{Reorgs, Scenario};
 use super::rng::Rng;
-use crate::core::{FinalityRule, HISTORY, Reason, Standing};
+use crate::core::{FinalityRule, Reason, Standing};
 use crate::network::{Message, Recipient};
 use crate::persistence::Declaration;
 use crate::set::Schedule;
 use crate::types::{CheckpointNumber, Millis, ValidatorId};
-use crate::vote::SignedVote;
 
 /// Time between two ticks of a node, in ms.
 const TICK: u64 = 500;
@@ -44,6 +45,12 @@ pub struct Outcome {
     pub refused: u64,
     /// Validators that signed on an old backup, since no peer that answered could tell that it was old. What they do is not checked.
     pub unnoticed: u64,
+    /// How often a node received two statements of one validator that exclude each other, and had evidence.
+    pub witnessed: u64,
+    /// Those by twins among them.
+    pub witnessed_twins: u64,
+    /// Those in runs with false signatures among them.
+    pub witnessed_filthy: u64,
     /// Why finality did not go on after the trouble; empty where it did.
     pub halted: Vec<Reason>,
     /// Whether some certificate crossed a set boundary.
@@ -223,27 +230,10 @@ impl<'a> World<'a> {
             .tick(now)
             .and_then(|()| life.gadget.observe(view))
             .and_then(|()| life.gadget.perform_periodic_maintenance(now).map(|_| ()));
+        if done.is_ok() {
+            node.hearing.ticked(now, &*life.storage);
+        }
         self.after(at, done.is_err());
-    }
-
-    fn deliver(&mut self, to: usize, from: ValidatorId, message: &Message) {
-        let liar = self.liars.iter().any(|liar| liar.validator == from);
-        let own = self.nodes[to].validator;
-        let Some(life) = &mut self.nodes[to].life else { return };
-        if let (true, Message::Votes(votes)) = (liar, message) {
-            let health = life.gadget.health();
-            let (low, high) = (health.finalized.minus(HISTORY), health.justified.max(health.eligible));
-            let judged = |signed: &&SignedVote| signed.vote.link.target.number >= low && signed.vote.link.target.number <= high;
-            life.heard.extend(votes.iter().filter(|signed| signed.validator == from).filter(judged).cloned());
-        }
-        let done = life.gadget.receive(from, message.clone()).is_err();
-        if let Message::OwnVotes(answer) = message
-            && let Standing::Refused { .. } = life.gadget.health().standing
-            && answer.votes.iter().any(|signed| signed.validator == own)
-        {
-            self.nodes[to].warned = true;
-        }
-        self.after(to, done);
     }
 
     /// Reports and sends on what a process has done, and buries it if it has stopped.
@@ -257,6 +247,7 @@ impl<'a> World<'a> {
         for (_, message) in &sent {
             if let Message::Votes(votes) = message {
                 for own in votes.iter().filter(|signed| signed.validator == validator) {
+                    assert!(!node.warned, "a validator signed although a peer had shown it a newer vote of its own");
                     match role {
                         Role::Honest if node.is_unnoticed() => {
                             if self.monitor.unnoticed.insert(validator) {
@@ -273,10 +264,9 @@ impl<'a> World<'a> {
                                     self.now, link.source.number, link.target.number, link.source.hash, link.target.hash
                                 );
                             }
-                            assert!(!node.warned, "a validator signed although a peer had shown it a newer vote of its own");
                             // Certificates of sources are kept before votes leave; those of targets after.
                             for kept in &kept {
-                                if let Kept::Certificate(certificate) = kept {
+                                if let Some(certificate) = kept.certificate() {
                                     self.monitor.certified.insert(certificate.digest(), certificate.vote.link.target);
                                 }
                             }
@@ -289,13 +279,10 @@ impl<'a> World<'a> {
         let known = self.monitor.links.len();
         for kept in &kept {
             // A vote that was signed just before a crash may leave within a certificate first. One that has left before is judged by then.
-            if let (Kept::Certificate(certificate), Role::Honest) = (kept, role)
+            if let (Some(certificate), Role::Honest) = (kept.certificate(), role)
                 && !self.monitor.has_stated(validator, &certificate.vote)
                 && self.nodes[at].disk.survives(&certificate.vote)
-                && self
-                    .schedule
-                    .electorate(&certificate.vote.link)
-                    .is_ok_and(|votes| votes.index(validator).is_some_and(|seat| certificate.signers.has(seat)))
+                && counts(&self.schedule, certificate, validator)
             {
                 if self.nodes[at].is_unnoticed() {
                     self.monitor.signed(validator, &certificate.vote);
@@ -303,16 +290,19 @@ impl<'a> World<'a> {
                     self.monitor.statement_left(&self.chain, &*self.nodes[at].disk, validator, &certificate.vote);
                 }
             }
+            if let (Kept::Certificate(certificate), true) = (kept, self.scenario.trace) {
+                let link = certificate.vote.link;
+                println!(
+                    "{:>7} {validator} keeps {}→{} ({:?}→{:?})",
+                    self.now, link.source.number, link.target.number, link.source.hash, link.target.hash
+                );
+            }
             match kept {
-                Kept::Certificate(certificate) if self.scenario.trace => {
-                    let link = certificate.vote.link;
-                    println!(
-                        "{:>7} {validator} keeps {}→{} ({:?}→{:?})",
-                        self.now, link.source.number, link.target.number, link.source.hash, link.target.hash
-                    );
+                Kept::Certificate(certificate) => {
                     self.monitor.certificate_kept(certificate);
+                    self.nodes[at].has_kept(&self.schedule, certificate);
                 }
-                Kept::Certificate(certificate) => self.monitor.certificate_kept(certificate),
+                Kept::Found(certificate) => self.monitor.certificate_kept(certificate),
                 Kept::Evidence(evidence) => {
                     let nodes = &self.nodes;
                     let honest = |id| nodes.iter().any(|node| node.validator == id && node.role == Role::Honest && !node.doubtful);
@@ -332,6 +322,8 @@ impl<'a> World<'a> {
         }
         if stopped {
             self.crash(at);
+        } else {
+            self.judge_hearing(at);
         }
     }
 
@@ -430,8 +422,7 @@ impl<'a> World<'a> {
         if self.nodes[at].life.is_some() {
             self.outcome.crashes += 1;
         }
-        self.nodes[at].life = None;
-        self.nodes[at].disk = disk;
+        self.nodes[at].replace_disk(disk);
         self.later(500, Action::Start(at));
     }
 

@@ -7,7 +7,6 @@ use super::super::plan::Reorgs;
 use super::{Action, World};
 use crate::core::{Health, Reason, Standing};
 use crate::types::CheckpointNumber;
-use crate::vote::SignedVote;
 
 impl World<'_> {
     pub(super) fn healths(&self) -> impl Iterator<Item = (&Node, Health)> + '_ {
@@ -61,29 +60,5 @@ impl World<'_> {
         assert!(explained, "no progress after the network healed, and no right reason:\n{}", everyone.join("\n"));
         assert!(self.scenario.reorgs != Reorgs::None, "finality halted although the chain was never reorganised: {reasons:?}");
         self.outcome.halted = reasons;
-    }
-
-    /// Whoever said two things to one living node is convicted there.
-    pub(super) fn check_evidence(&self) {
-        for node in self.nodes.iter().filter(|node| node.role == Role::Honest) {
-            let Some(life) = &node.life else { continue };
-            for (at, one) in life.heard.iter().enumerate() {
-                let other =
-                    life.heard[at + 1..].iter().find(|other| other.validator == one.validator && one.vote.conflict(&other.vote).is_some());
-                let proven = |signed: &SignedVote| self.schedule.verify_vote(signed).is_ok();
-                if let Some(other) = other
-                    && proven(one)
-                    && proven(other)
-                    && !self.scenario.filthy
-                {
-                    assert!(
-                        self.monitor.evidence.contains(&one.validator) && life.gadget.health().evidence > 0,
-                        "an equivocation before the eyes of an honest validator yielded no evidence: {:?} and {:?}",
-                        one.vote.link,
-                        other.vote.link
-                    );
-                }
-            }
-        }
     }
 }
