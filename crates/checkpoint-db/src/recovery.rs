@@ -86,7 +86,9 @@ impl Salvage {
         let (more, _): (Vec<_>, Vec<_>) =
             other.rows.into_iter().partition(|(table, (key, _))| !known.contains(&(table.name(), key.as_slice())));
         drop(known);
-        more.into_iter().for_each(|(table, entry)| self.keep(table, entry));
+        for (table, entry) in more {
+            self.keep(table, entry);
+        }
         self.identity = self.identity.or(other.identity);
         let newer = |other: &(u64, SignState)| self.sign.as_ref().is_none_or(|(serial, _)| *serial < other.0);
         if let Some(sign) = other.sign.filter(newer) {

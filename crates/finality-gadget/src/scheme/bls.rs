@@ -267,7 +267,7 @@ mod tests {
         let minus_one = SecretKey::from_bytes(&MINUS_ONE).unwrap();
         let mut infinity = [0; 48];
         infinity[0] = 0xc0;
-        let infinite = SignaturePoint::from_bytes(&infinity).unwrap();
+        let at_infinity = SignaturePoint::from_bytes(&infinity).unwrap();
         let mut no_key = [0; 96];
         no_key[0] = 0xc0;
         let no_key = Point::from_bytes(&no_key).unwrap();
@@ -282,7 +282,7 @@ mod tests {
                 secret.sign(&message, POSSESSION_DST, &[]),
                 secrets[(at + 1) % 4].sign(&message, VOTE_DST, &[]),
                 minus_one.sign(&message, VOTE_DST, &[]),
-                infinite,
+                at_infinity,
             ];
             for candidate in others.iter().chain([&signature]) {
                 for key in [secret.sk_to_pk(), secrets[(at + 1) % 4].sk_to_pk(), minus_one.sk_to_pk(), no_key] {
