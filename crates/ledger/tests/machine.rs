@@ -390,37 +390,51 @@ fn same(live: &Ledger, rebuilt: &Ledger, tables: &Tables, event: &str) {
     assert!(others.next().is_none(), "{event}: more accounts after a restart");
 }
 
+/// Rounds after which a case that was not met counts as one that cannot be.
+const MOST_ROUNDS: u32 = 30;
+/// What the random events must have led to.
+const CASES: [&str; 15] = [
+    "checkpoint",
+    "claim final",
+    "claim reverted",
+    "claim replaced",
+    "claim abandoned",
+    "fee bump",
+    "paid",
+    "crash",
+    "batch signed",
+    "batch raised",
+    "batch final",
+    "batch final in part",
+    "batch reverted",
+    "batch replaced",
+    "batch reorganised away",
+];
+
 #[test]
 fn the_line_holds_over_random_events_and_crashes() {
     let seen = RefCell::new(BTreeMap::<&str, u32>::new());
-    let mut runner = TestRunner::new(cases(400));
-    let result = runner.run(&ops(), |ops| {
-        let mut world = World::default();
-        for op in ops {
-            world.step(op);
+    // The rarest case turns up in most rounds of so many: there are further rounds until each was met, which is luck, but not for ever.
+    for round in 1..=MOST_ROUNDS {
+        let result = TestRunner::new(cases(400)).run(&ops(), |ops| {
+            let mut world = World::default();
+            for op in ops {
+                world.step(op);
+            }
+            for (name, count) in world.seen {
+                *seen.borrow_mut().entry(name).or_default() += count;
+            }
+            Ok(())
+        });
+        if let Err(error) = result {
+            panic!("{error}");
         }
-        for (name, count) in world.seen {
-            *seen.borrow_mut().entry(name).or_default() += count;
+        let missing: Vec<_> = CASES.iter().filter(|name| !seen.borrow().contains_key(*name)).collect();
+        println!("reached in {round} rounds: {:?}", seen.borrow());
+        if missing.is_empty() {
+            return;
         }
-        Ok(())
-    });
-    if let Err(error) = result {
-        panic!("{error}");
-    }
-    println!("reached: {:?}", seen.borrow());
-    for name in ["checkpoint", "claim final", "claim reverted", "claim replaced", "claim abandoned", "fee bump", "paid", "crash"]
-        .into_iter()
-        .chain([
-            "batch signed",
-            "batch raised",
-            "batch final",
-            "batch final in part",
-            "batch reverted",
-            "batch replaced",
-            "batch reorganised away",
-        ])
-    {
-        assert!(seen.borrow().contains_key(name), "no case reached: {name}");
+        assert!(round < MOST_ROUNDS, "no case reached: {missing:?}");
     }
 }
 
