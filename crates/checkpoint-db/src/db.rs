@@ -17,7 +17,7 @@ use crate::witness::{Testimonial, Witness};
 /// Version of tables and rows together.
 pub(crate) const SCHEMA: u32 = 1;
 
-/// A flush also begins to move the log into table files when this much has been written since it last did: about 75 checkpoints of 21 votes. It
+/// A flush also moves the log into table files when this much has been written since it last did: about 75 checkpoints of 21 votes. It
 /// keeps what a restart must replay, and the logs on the disk, short.
 const SETTLE_BYTES: usize = 256 << 10;
 
@@ -308,9 +308,7 @@ impl CheckpointDB {
     pub fn flush(&self) -> Result<(), Error> {
         let mut writer = self.writer()?;
         if writer.unsettled >= SETTLE_BYTES {
-            // Behind everybody's back: it takes several syncs, and whoever flushes waits for one.
-            self.store.flush_behind().map_err(|error| self.stop(&mut writer, error.into()))?;
-            (writer.dirty, writer.unsettled) = (false, 0);
+            self.settle_all(&mut writer)?;
         } else if writer.dirty {
             let mut batch = Batch::new();
             StateKey::Flush.put(&mut batch, &[]);

@@ -7,7 +7,7 @@
 //! | `finality.lock` | empty; locked by the process that has the database open, or is setting one aside |
 //! | `finality.witness` | the second record of the sign-state (see [`witness`](crate::witness)) |
 //! | `finality.damaged-<n>` | damaged databases, whole as they were found; an operator may remove them |
-//! | `finality.opening` | the database as it was found, while it is opened: links to its table files, copies of the rest; kept with the damaged database if opening fails |
+//! | `finality.opening` | the database as it was found, while it is opened: links and copies; kept with the damaged one if that fails |
 //! | `finality.suspect` | word of an earlier process that it met something unreadable: the next start reads every row |
 //! | `finality.rebuilding`, `finality.rebuilt` | scratch of a recovery |
 

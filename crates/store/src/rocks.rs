@@ -143,15 +143,6 @@ impl Rocks {
         error
     }
 
-    fn flush_tables(&self, wait: bool) -> Result<(), Error> {
-        self.running()?;
-        let families: Vec<_> = self.tables.iter().map(|table| self.family(*table)).collect::<Result<_, _>>()?;
-        let mut options = FlushOptions::default();
-        options.set_wait(wait);
-        let flushed = self.db.flush_wal(true).and_then(|()| self.db.flush_cfs_opt(&families.iter().collect::<Vec<_>>(), &options));
-        flushed.map_err(|error| self.stop("flushing", error))
-    }
-
     fn disk_bytes(&self) -> u64 {
         // Files come and go while the directory is read; one that went is not on the disk.
         let Ok(files) = std::fs::read_dir(&self.path) else { return 0 };
@@ -218,11 +209,12 @@ impl Storage for Rocks {
     }
 
     fn flush(&self) -> Result<(), Error> {
-        self.flush_tables(true)
-    }
-
-    fn flush_behind(&self) -> Result<(), Error> {
-        self.flush_tables(false)
+        self.running()?;
+        let families: Vec<_> = self.tables.iter().map(|table| self.family(*table)).collect::<Result<_, _>>()?;
+        let mut options = FlushOptions::default();
+        options.set_wait(true);
+        let flushed = self.db.flush_wal(true).and_then(|()| self.db.flush_cfs_opt(&families.iter().collect::<Vec<_>>(), &options));
+        flushed.map_err(|error| self.stop("flushing", error))
     }
 
     fn backup(&self, path: &Path) -> Result<(), Error> {

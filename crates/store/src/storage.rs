@@ -36,12 +36,6 @@ pub trait Storage: Send + Sync {
     /// durability of a synced write. A failure stops the store like a failed write.
     fn flush(&self) -> Result<(), Error>;
 
-    /// Syncs what is in the log, begins what [`Storage::flush`] does, and does not wait for its end. Where that fails later, the next write
-    /// is refused.
-    fn flush_behind(&self) -> Result<(), Error> {
-        self.flush()
-    }
-
     /// Writes a consistent copy of everything to `path`, which must not exist. It can be opened by the same engine.
     fn backup(&self, path: &Path) -> Result<(), Error>;
 

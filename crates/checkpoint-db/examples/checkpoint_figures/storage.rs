@@ -172,7 +172,7 @@ pub(crate) fn disk_megabytes(path: &Path) -> Result<f64, Failure> {
     Ok((bytes + std::fs::metadata(witness.path())?.blocks() * 512) as f64 / 1e6)
 }
 
-/// Each flush with a checkpoint's votes to sync, so that every seventy-fifth also begins to move the log into table files, beside a raw
+/// Each flush with a checkpoint's votes to sync, so that some of them also move the log into table files, beside a raw
 /// `fdatasync` of 4 KiB in the same directory, turn by turn: a disk's bad moments meet both.
 pub(crate) fn flushes(report: &mut Report, path: &Path, cast: &Cast) -> Result<(), Failure> {
     let storage = open(path)?;

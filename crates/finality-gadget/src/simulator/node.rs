@@ -153,6 +153,7 @@ impl NetworkBridge for Bridge {
 /// Tells the monitor what is kept.
 struct Watched {
     storage: Arc<dyn CheckpointStorage>,
+    /// Its life holds the other end: what is handed on when that has ended is of no interest to anybody.
     keeper: Sender<Kept>,
 }
 
