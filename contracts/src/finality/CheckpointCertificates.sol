@@ -99,6 +99,8 @@ library CheckpointCertificates {
     uint256 private constant UNCOMPRESSED_BYTES = 96;
     /// @dev A member as it is given: id 4 · key x.c0 48, x.c1 48, y.c0 48, y.c1 48.
     uint256 private constant MEMBER_BYTES = 196;
+    /// @dev A field element has 381 bits: the first of its 48 bytes is below 32.
+    uint256 private constant HIGHEST_BYTE = 0x1f;
     /// @dev Version, domain, set id and count stand before the digests of a vote; links and the digest of the link before behind them.
     uint256 private constant HEAD_BYTES = 42;
     uint256 private constant TAIL_BYTES = 112;
@@ -158,11 +160,14 @@ library CheckpointCertificates {
                 mcopy(add(to, 8), add(from, 52), 48)
                 mcopy(add(to, 56), add(from, 4), 48)
             }
-            uint8 flags = _isLarger(from + 100) ? 0xa0 : 0x80;
+            uint256 flags = _isLarger(from + 100) ? 0xa0 : 0x80;
+            uint256 first;
             assembly ("memory-safe") {
-                let first := add(to, 8)
-                mstore8(first, or(byte(0, mload(first)), flags))
+                first := byte(0, mload(add(to, 8)))
+                mstore8(add(to, 8), or(first, flags))
             }
+            // Where x had a flag of its own, two encodings would have one digest.
+            if (first > HIGHEST_BYTE) revert WrongKeys(id);
         }
         return sha256(abi.encodePacked(SET_TAG, id, uint32(SCHEME.length), SCHEME, keys));
     }

@@ -307,6 +307,18 @@ contract CheckpointCertificatesTest {
         vm.assertTrue(reverts(it), "changed keys hold");
     }
 
+    /// @dev The three highest bits of a compressed key are flags, and no field element has them. Whoever did not sign is never given to the
+    /// curve, which would refuse them too.
+    function test_a_flag_in_an_uncompressed_key_is_refused_whoever_signed() public {
+        for (uint256 member = 0; member < 4; ++member) {
+            for (uint256 bit = 5; bit < 8; ++bit) {
+                Case memory it = load("four");
+                it.sets[0][196 * member + 52] ^= bytes1(uint8(1 << bit));
+                refused(it, abi.encodeWithSelector(C.WrongKeys.selector, it.trust.sets[0].id));
+            }
+        }
+    }
+
     function test_what_the_curve_costs_is_within_its_goal() public {
         uint256 four = curve("four", 3);
         uint256 many = curve("twentyOne", 15);
