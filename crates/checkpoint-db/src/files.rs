@@ -9,21 +9,6 @@ pub(crate) fn has_ending(name: &str, ending: &str) -> bool {
     Path::new(name).extension().is_some_and(|found| found == ending)
 }
 
-/// Names of the table files in a directory.
-pub(crate) fn table_files(path: &Path) -> io::Result<BTreeSet<String>> {
-    let mut names = BTreeSet::new();
-    match fs::read_dir(path) {
-        Ok(entries) => {
-            for entry in entries {
-                names.extend(entry?.file_name().into_string().ok().filter(|name| has_ending(name, "sst")));
-            }
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
-    }
-    Ok(names)
-}
-
 /// How table files are kept.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tables {
@@ -33,11 +18,13 @@ pub(crate) enum Tables {
     Copied,
 }
 
-/// Keeps the plain files of a directory that say something, its lock and RocksDB's text logs aside. Nothing to keep: no new directory.
-pub(crate) fn keep_files(from: &Path, to: &Path, tables: Tables) -> io::Result<()> {
+/// Keeps the plain files of a directory that say something, its lock and RocksDB's text logs aside; answers the names of the table files
+/// among them. Nothing to keep: no new directory.
+pub(crate) fn keep_files(from: &Path, to: &Path, tables: Tables) -> io::Result<BTreeSet<String>> {
+    let mut kept = BTreeSet::new();
     let entries = match fs::read_dir(from) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(kept),
         Err(error) => return Err(error),
     };
     let mut made = false;
@@ -52,7 +39,11 @@ pub(crate) fn keep_files(from: &Path, to: &Path, tables: Tables) -> io::Result<(
             made = true;
         }
         let place = to.join(&name);
-        if has_ending(&name, "sst") && tables == Tables::Linked {
+        let is_table = has_ending(&name, "sst");
+        if is_table {
+            kept.insert(name);
+        }
+        if is_table && tables == Tables::Linked {
             match fs::hard_link(entry.path(), &place) {
                 Ok(()) => continue,
                 // Left by a start that was interrupted.
@@ -63,7 +54,7 @@ pub(crate) fn keep_files(from: &Path, to: &Path, tables: Tables) -> io::Result<(
         }
         fs::copy(entry.path(), place)?;
     }
-    Ok(())
+    Ok(kept)
 }
 
 /// Removes copies that this program made itself.

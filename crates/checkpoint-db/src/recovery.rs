@@ -1,21 +1,25 @@
 //! What was recovered from a damaged database, and how a new one is made of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use finality_gadget::persistence::{SignState, Standing};
 use finality_gadget::{CheckpointNumber, Finalized};
+use milepost_store::key::Reader;
 use milepost_store::{Batch, Durability, Entry, Order, Range, Storage, Table};
 
 use crate::Error;
 use crate::check::{birth, doubtful, read_schema};
-use crate::db::Writer;
+use crate::db::{CheckpointDB, Writer};
 use crate::sign::read_sign_state;
 use crate::tables::{self, BOUNDARIES, CERTIFICATES, EVIDENCE, LINK_KEY_BYTES, OWN_VOTES, SIGNATURES, STATE, StateKey, TABLES};
 use crate::witness::{Reading, Testimonial};
 
 /// Bytes written in one batch while rebuilding.
 const BATCH_BYTES: usize = 1 << 20;
+
+/// Rows of the state that a rebuilt database has from the damaged one. Each begins with a number that only rises, or never changes.
+const TAKEN_OVER: [StateKey; 4] = [StateKey::Finalized, StateKey::Anchor, StateKey::Pruned, StateKey::Key];
 
 /// What happened to the sign-state of a damaged database.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +59,7 @@ pub struct Recovery {
 /// What could be read of a damaged database.
 #[derive(Debug, Default)]
 pub(crate) struct Salvage {
-    rows: Vec<(Table, Entry)>,
+    rows: BTreeMap<(Table, Vec<u8>), Vec<u8>>,
     identity: Option<[u8; 16]>,
     sign: Option<(u64, SignState)>,
     highest_own: Option<finality_gadget::Vote>,
@@ -82,28 +86,51 @@ impl Salvage {
 
     /// With what another reading of the same database has beyond this one.
     pub(crate) fn with(mut self, other: Self) -> Self {
-        let known: BTreeSet<(&str, &[u8])> = self.rows.iter().map(|(table, (key, _))| (table.name(), key.as_slice())).collect();
-        let (more, _): (Vec<_>, Vec<_>) =
-            other.rows.into_iter().partition(|(table, (key, _))| !known.contains(&(table.name(), key.as_slice())));
-        drop(known);
-        for (table, entry) in more {
-            self.keep(table, entry);
+        for ((table, key), value) in other.rows {
+            self.keep(table, (key, value));
         }
         self.identity = self.identity.or(other.identity);
-        let newer = |other: &(u64, SignState)| self.sign.as_ref().is_none_or(|(serial, _)| *serial < other.0);
-        if let Some(sign) = other.sign.filter(newer) {
+        let later = |(serial, _): &(u64, SignState)| self.sign.as_ref().is_none_or(|(known, _)| known < serial);
+        if let Some(sign) = other.sign.filter(later) {
             self.sign = Some(sign);
         }
         self.unreadable = self.unreadable.max(other.unreadable);
         self
     }
 
+    /// How many rows of this reading `store` lacks, or has of an earlier time. What was pruned is not missing.
+    pub(crate) fn missing_from(&self, db: &CheckpointDB) -> Result<usize, Error> {
+        let pruned = db.pruned_below()?;
+        let own_votes_from = db.own_votes(&Range::all(), 1)?.first().map(|vote| vote.link.target.number);
+        let mut missing = 0;
+        for ((table, key), value) in &self.rows {
+            let target = Reader::new(key).u64().map(CheckpointNumber);
+            let held = db.store.get(*table, key)?;
+            missing += usize::from(match (*table, &held) {
+                (STATE, _) if !TAKEN_OVER.iter().any(|state| state.key() == key[..]) => false,
+                (STATE, Some(held)) => tables::open(STATE, key, value)? > tables::open(STATE, key, held)?,
+                (_, Some(_)) => false,
+                (SIGNATURES | CERTIFICATES, None) if target < Some(pruned) => false,
+                (OWN_VOTES, None) if target < own_votes_from => false,
+                // It became the other kind.
+                (CERTIFICATES | BOUNDARIES, None) => target.map(|target| db.get_certificate(target)).transpose()?.flatten().is_none(),
+                (_, None) => true,
+            });
+        }
+        let serial = |sign: Option<(u64, SignState)>| sign.map(|(serial, _)| serial);
+        Ok(missing + usize::from(serial(self.sign.clone()) > serial(read_sign_state(&*db.store)?)))
+    }
+
+    fn payload(&self, table: Table, key: &[u8]) -> Option<&[u8]> {
+        let value = self.rows.get(&(table, key.to_vec()))?;
+        tables::open(table, key, value).ok()
+    }
+
     /// Whether the certificate is there that shows the recorded finality. Without it, what certificates show is found again.
     fn finality_is_shown(&self) -> bool {
-        let row = |tables: &[Table], key: &[u8]| self.rows.iter().find(|(table, (found, _))| tables.contains(table) && found == key);
-        let recorded = row(&[STATE], &StateKey::Finalized.key()).and_then(|(table, (key, value))| tables::open(*table, key, value).ok());
-        let recorded = recorded.and_then(|payload| Finalized::decode(payload).ok());
-        recorded.is_some_and(|finalized| row(&[CERTIFICATES, BOUNDARIES], &tables::target_key(finalized.by)).is_some())
+        let recorded = self.payload(STATE, &StateKey::Finalized.key()).and_then(|payload| Finalized::decode(payload).ok());
+        let shows = |by| [CERTIFICATES, BOUNDARIES].iter().any(|table| self.rows.contains_key(&(*table, tables::target_key(by))));
+        recorded.is_some_and(|finalized| shows(finalized.by))
     }
 
     /// Answers the key behind the last row that could be read, where the engine itself failed.
@@ -121,9 +148,16 @@ impl Salvage {
         None
     }
 
+    /// Keeps a row that holds. Where another reading had it already they mean the same by it, but for the state: of that the later is kept.
     fn keep(&mut self, table: Table, (key, value): Entry) {
         if tables::verify(table, &key, &value).is_err() {
             self.unreadable += 1;
+            return;
+        }
+        if let Some(held) = self.payload(table, &key) {
+            if table == STATE && tables::open(table, &key, &value).is_ok_and(|payload| payload > held) {
+                self.rows.insert((table, key), value);
+            }
             return;
         }
         if table == OWN_VOTES
@@ -143,7 +177,7 @@ impl Salvage {
         if let Some(count) = count {
             self.counts[count] += 1;
         }
-        self.rows.push((table, (key, value)));
+        self.rows.insert((table, key), value);
     }
 
     /// The sign-state of the rebuilt database: the witness's, if it can be believed, with every mark at least as high as anything seen.
@@ -200,20 +234,19 @@ impl Salvage {
         // A signature whose vote was lost says nothing.
         let links: BTreeSet<Vec<u8>> = self
             .rows
-            .iter()
-            .filter(|(table, (key, _))| *table == SIGNATURES && key.len() == LINK_KEY_BYTES)
-            .map(|(_, (key, _))| key.clone())
+            .keys()
+            .filter(|(table, key)| *table == SIGNATURES && key.len() == LINK_KEY_BYTES)
+            .map(|(_, key)| key.clone())
             .collect();
         let mut batch = Batch::new();
-        for (table, (key, value)) in self.rows {
+        for ((table, key), value) in self.rows {
             if table == SIGNATURES && !links.contains(&key[..LINK_KEY_BYTES]) {
                 continue;
             }
             if table == STATE && *key == StateKey::Finalized.key() && !shown {
                 continue;
             }
-            let kept = table != STATE
-                || [StateKey::Finalized, StateKey::Anchor, StateKey::Pruned, StateKey::Key].iter().any(|state| state.key() == *key);
+            let kept = table != STATE || TAKEN_OVER.iter().any(|state| state.key() == *key);
             if kept {
                 batch.put(table, key, value);
             }

@@ -17,11 +17,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use milepost_store::{Rocks, Storage};
+use milepost_store::Rocks;
 
 use crate::Error;
 use crate::db::CheckpointDB;
-use crate::files::{Tables, has_ending, keep_files, remove_scratch, table_files};
+use crate::files::{Tables, has_ending, keep_files, remove_scratch};
 use crate::recovery::{Recovery, Salvage};
 use crate::tables::TABLES;
 use crate::witness::{FileWitness, Witness as _, sync_directory_of};
@@ -120,9 +120,12 @@ impl Paths {
         }
         // Opening replays logs and removes them, and with them every table file that the manifest does not name. If then a log turns out
         // to end too early, or the manifest, their bytes must still be there.
-        keep_files(&self.database, &self.opening, Tables::Linked).map_err(self.failed("keeping its files while it is opened"))?;
+        let tables =
+            keep_files(&self.database, &self.opening, Tables::Linked).map_err(self.failed("keeping its files while it is opened"))?;
         let rocks = Rocks::open(&self.database, &TABLES)?;
+        let named = rocks.table_files()?;
         let mut db = CheckpointDB::over(Arc::new(rocks), Box::new(witness))?;
+        self.refuse_forgotten(&db, &tables.difference(&named).collect())?;
         if self.suspect.exists() {
             db.check()?;
             // Nothing was found: the disk was read wrongly once, or has been mended.
@@ -170,44 +173,60 @@ impl Paths {
         Ok(db)
     }
 
-    /// Reads what can be read of a copy: as the database it was, and, where that does not open or leaves table files out, as RocksDB can
-    /// repair it from all its table files and logs.
+    /// Reads what can be read of copies, in both ways there are: as the database it was, which shows whole rows in table files with damaged
+    /// parts; and as RocksDB can repair it from all its table files and logs, which shows those that a cut manifest does not name. Neither
+    /// way says what it lacks, so that each row comes from whichever has it.
     fn salvage(&self) -> Result<Salvage, Error> {
         let copying = self.failed("copying what can be read");
-        let copy = || -> Result<BTreeSet<String>, Error> {
+        let copy = || -> Result<(), Error> {
             remove_scratch(&self.rebuilding).map_err(&copying)?;
             // As it was found, before anything was replayed or removed; the database itself where it was not even kept.
             let found = if self.opening.join("CURRENT").exists() { &self.opening } else { &self.database };
-            keep_files(found, &self.rebuilding, Tables::Copied).map_err(&copying)?;
-            table_files(&self.rebuilding).map_err(&copying)
+            keep_files(found, &self.rebuilding, Tables::Copied).map(drop).map_err(&copying)
         };
-        let tables = copy()?;
-        let mut salvage = read_copy(&self.rebuilding);
-        // A manifest that was cut names the table files of an earlier time, and RocksDB removes those that it does not name.
-        if salvage.is_none() || table_files(&self.rebuilding).map_err(&copying)?.intersection(&tables).count() < tables.len() {
-            copy()?;
-            match Rocks::repair(&self.rebuilding) {
-                Ok(()) => {
-                    let as_it_was = salvage.unwrap_or_default();
-                    salvage = Some(read_copy(&self.rebuilding).unwrap_or_default().with(as_it_was));
-                }
-                Err(error) => tracing::warn!(event = "repair_failed", %error, "a copy of the damaged database could not be repaired"),
+        copy()?;
+        let as_it_was = read_copy(&self.rebuilding);
+        copy()?;
+        let repaired = match Rocks::repair(&self.rebuilding) {
+            Ok(()) => read_copy(&self.rebuilding),
+            Err(error) => {
+                tracing::warn!(event = "repair_failed", %error, "a copy of the damaged database could not be repaired");
+                Salvage::default()
             }
-        }
+        };
         remove_scratch(&self.rebuilding).map_err(copying)?;
-        Ok(salvage.unwrap_or_default())
+        Ok(repaired.with(as_it_was))
+    }
+
+    /// Refuses a database in which rows are missing that its table files have. `unnamed` are those of them that its manifest does not
+    /// name: left by a process that ended while it replaced them, or forgotten by a manifest that lost its end.
+    fn refuse_forgotten(&self, db: &CheckpointDB, unnamed: &BTreeSet<&String>) -> Result<(), Error> {
+        if unnamed.is_empty() {
+            return Ok(());
+        }
+        let missing = self.salvage()?.missing_from(db)?;
+        tracing::info!(event = "tables_unnamed", ?unnamed, missing, "table files that the manifest does not name were read");
+        if missing == 0 {
+            return Ok(());
+        }
+        let reason =
+            format!("its MANIFEST lost its end: it does not name the table files {unnamed:?}, which hold {missing} rows that are missing");
+        Err(Error::Damaged { reason })
     }
 }
 
-fn read_copy(path: &Path) -> Option<Salvage> {
+/// Nothing, where it does not open.
+fn read_copy(path: &Path) -> Salvage {
     if !path.join("CURRENT").exists() {
-        return None;
+        return Salvage::default();
     }
-    let opened = Rocks::open(path, &TABLES);
-    opened
-        .inspect_err(|error| tracing::debug!(event = "salvage_failed", %error, "a copy does not open"))
-        .ok()
-        .map(|rocks| Salvage::read(&rocks as &dyn Storage))
+    match Rocks::open(path, &TABLES) {
+        Ok(rocks) => Salvage::read(&rocks),
+        Err(error) => {
+            tracing::debug!(event = "salvage_failed", %error, "a copy does not open");
+            Salvage::default()
+        }
+    }
 }
 
 fn report(recovery: &Recovery) {

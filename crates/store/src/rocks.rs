@@ -12,6 +12,7 @@
 //!   (RocksDB's default, `avoid_flush_during_recovery = false`). Otherwise a write that was read back from the page cache
 //!   after a kill could be delivered and then lost with the power.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -118,6 +119,12 @@ impl Rocks {
     /// Where the database lies.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Names of the table files that the manifest names now, those of other tables included.
+    pub fn table_files(&self) -> Result<BTreeSet<String>, Error> {
+        let files = self.db.live_files().map_err(|error| failed("listing its table files", error))?;
+        Ok(files.into_iter().map(|file| file.name.trim_start_matches('/').to_owned()).collect())
     }
 
     fn family(&self, table: Table) -> Result<&ColumnFamily, Error> {
