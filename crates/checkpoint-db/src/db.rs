@@ -17,9 +17,10 @@ use crate::witness::{Testimonial, Witness};
 /// Version of tables and rows together.
 pub(crate) const SCHEMA: u32 = 1;
 
-/// A flush also moves the log into table files when this much has been written since it last did: about 75 checkpoints of 21 votes. It
-/// keeps what a restart must replay, and the logs on the disk, short.
-const SETTLE_BYTES: usize = 256 << 10;
+/// A flush also moves the log into table files when this much has been written since it last did: about 130 checkpoints of 21 votes. It
+/// keeps what a restart must replay, and the logs on the disk, short; and it is seldom enough that fewer than one in a hundred flushes of
+/// a checkpoint's votes each waits for it.
+const SETTLE_BYTES: usize = 384 << 10;
 
 /// Figures about a checkpoint database, under the names that operators of the known validator use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -9,22 +9,41 @@ pub(crate) fn has_ending(name: &str, ending: &str) -> bool {
     Path::new(name).extension().is_some_and(|found| found == ending)
 }
 
-/// How table files are kept.
+/// How files are kept.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Tables {
-    /// They are never changed once they are written: a second name keeps them, and costs nothing.
+pub(crate) enum Keep {
+    /// While it is opened: by second names, which cost nothing, and copies of what may change.
     Linked,
     /// For a copy that is worked on.
     Copied,
 }
 
-/// Keeps the plain files of a directory that say something, its lock and RocksDB's text logs aside; answers the names of the table files
-/// among them. Nothing to keep: no new directory.
-pub(crate) fn keep_files(from: &Path, to: &Path, tables: Tables) -> io::Result<BTreeSet<String>> {
-    let mut kept = BTreeSet::new();
+/// Whatever an opening writes it writes to new files, and removes others: a log that was replayed is not used again. The manifest and the
+/// file that names it are small, and not worth relying on that.
+fn is_left_as_it_is(name: &str) -> bool {
+    name != "CURRENT" && !name.starts_with("MANIFEST-")
+}
+
+/// Names of the table files in a directory.
+pub(crate) fn table_files(path: &Path) -> io::Result<BTreeSet<String>> {
+    let mut names = BTreeSet::new();
+    match fs::read_dir(path) {
+        Ok(entries) => {
+            for entry in entries {
+                names.extend(entry?.file_name().into_string().ok().filter(|name| has_ending(name, "sst")));
+            }
+            Ok(names)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(names),
+        Err(error) => Err(error),
+    }
+}
+
+/// Keeps the plain files of a directory that say something, its lock and RocksDB's text logs aside. Nothing to keep: no new directory.
+pub(crate) fn keep_files(from: &Path, to: &Path, keep: Keep) -> io::Result<()> {
     let entries = match fs::read_dir(from) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(kept),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
     };
     let mut made = false;
@@ -39,11 +58,7 @@ pub(crate) fn keep_files(from: &Path, to: &Path, tables: Tables) -> io::Result<B
             made = true;
         }
         let place = to.join(&name);
-        let is_table = has_ending(&name, "sst");
-        if is_table {
-            kept.insert(name);
-        }
-        if is_table && tables == Tables::Linked {
+        if keep == Keep::Linked && is_left_as_it_is(&name) {
             match fs::hard_link(entry.path(), &place) {
                 Ok(()) => continue,
                 // Left by a start that was interrupted.
@@ -54,7 +69,7 @@ pub(crate) fn keep_files(from: &Path, to: &Path, tables: Tables) -> io::Result<B
         }
         fs::copy(entry.path(), place)?;
     }
-    Ok(kept)
+    Ok(())
 }
 
 /// Removes copies that this program made itself.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use milepost_store::{Rocks, Storage};
 
 use crate::Error;
-use crate::check::{CHECKED_AT_ONCE, Verdict, check_rows, compare, read_schema, read_writer};
+use crate::check::{Verdict, check_at_once, compare, read_schema, read_writer};
 use crate::db::CheckpointDB;
 use crate::tables::{StateKey, TABLES};
 use crate::witness::{FileWitness, Witness as _};
@@ -26,7 +26,8 @@ impl CheckpointDB {
     ///
     /// # Does not
     ///
-    /// Keep another process from writing meanwhile; what it writes and removes can then look like damage.
+    /// Keep another process from writing meanwhile; what it writes and removes can then look like damage. Read table files that the manifest
+    /// does not name: that takes a copy.
     pub fn inspect(path: impl AsRef<Path>) -> Result<Inspection, Error> {
         let path = path.as_ref();
         if !path.join("CURRENT").exists() {
@@ -38,7 +39,7 @@ impl CheckpointDB {
         let born = StateKey::Schema.read(&*store)?;
         let born = born.ok_or_else(|| Error::Damaged { reason: "the record of the database's birth is missing".to_owned() })?;
         let identity = read_schema(&born)?;
-        check_rows(&*store, &CHECKED_AT_ONCE)?;
+        check_at_once(&*store)?;
         let mut writer = read_writer(&*store, identity)?;
         writer.stopped = Some("it was opened for reading only".to_owned());
         let doubt = match compare(&writer, &reading)? {

@@ -21,7 +21,7 @@ use milepost_store::Rocks;
 
 use crate::Error;
 use crate::db::CheckpointDB;
-use crate::files::{Tables, has_ending, keep_files, remove_scratch};
+use crate::files::{Keep, has_ending, keep_files, remove_scratch, table_files};
 use crate::recovery::{Recovery, Salvage};
 use crate::tables::TABLES;
 use crate::witness::{FileWitness, Witness as _, sync_directory_of};
@@ -120,8 +120,10 @@ impl Paths {
         }
         // Opening replays logs and removes them, and with them every table file that the manifest does not name. If then a log turns out
         // to end too early, or the manifest, their bytes must still be there.
-        let tables =
-            keep_files(&self.database, &self.opening, Tables::Linked).map_err(self.failed("keeping its files while it is opened"))?;
+        let keeping = self.failed("keeping its files while it is opened");
+        keep_files(&self.database, &self.opening, Keep::Linked).map_err(&keeping)?;
+        // Those included that a start kept which was interrupted: RocksDB may have removed them since.
+        let tables = table_files(&self.opening).map_err(&keeping)?;
         let rocks = Rocks::open(&self.database, &TABLES)?;
         let named = rocks.table_files()?;
         let mut db = CheckpointDB::over(Arc::new(rocks), Box::new(witness))?;
@@ -182,7 +184,7 @@ impl Paths {
             remove_scratch(&self.rebuilding).map_err(&copying)?;
             // As it was found, before anything was replayed or removed; the database itself where it was not even kept.
             let found = if self.opening.join("CURRENT").exists() { &self.opening } else { &self.database };
-            keep_files(found, &self.rebuilding, Tables::Copied).map(drop).map_err(&copying)
+            keep_files(found, &self.rebuilding, Keep::Copied).map_err(&copying)
         };
         copy()?;
         let as_it_was = read_copy(&self.rebuilding);

@@ -66,8 +66,9 @@ impl Cast {
         Ok(Certificate { vote, signers, aggregate })
     }
 
-    /// Writes checkpoints as a validator does: votes as they come, its own vote, the certificate with what is final by it.
-    pub(crate) fn fill(&self, storage: &CheckpointStorageAdapter, checkpoints: u64, flush_every: u64) -> Result<(), Failure> {
+    /// Writes checkpoints as a validator does: votes as they come, its own vote, the certificate with what is final by it. The log is moved
+    /// into table files behind the checkpoint `settled`, besides when that is due.
+    pub(crate) fn fill(&self, storage: &CheckpointStorageAdapter, checkpoints: u64, flush_every: u64, settled: u64) -> Result<(), Failure> {
         storage.bind_key(&self.registrations[0].key)?;
         declare(storage, self.schedule.domain_digest(), Declaration::NeverSigned)?;
         let mut previous = self.schedule.domain().root();
@@ -82,6 +83,9 @@ impl Cast {
             storage.store_certificate(&certificate, Some(&finalized))?;
             if target % flush_every == 0 {
                 storage.flush()?;
+            }
+            if target == settled {
+                storage.db().settle()?;
             }
         }
         Ok(())

@@ -19,6 +19,8 @@ type Failure = Box<dyn std::error::Error>;
 
 const VALIDATORS: u32 = 21;
 const CHECKPOINTS: u64 = 1000;
+/// Checkpoints that the log holds when the writer is killed: nearly as many as it ever holds, so that a start has as much to replay as any.
+const IN_LOG: u64 = 110;
 /// Checkpoints between two flushes of the writer: ten seconds of mainnet's preset are far less than one checkpoint, so that this is lazy.
 const FLUSH_EVERY: u64 = 10;
 
@@ -37,8 +39,7 @@ fn measure(directory: &Path) -> Result<u32, Failure> {
     let closed = directory.join("closed");
     {
         let storage = storage::open(&closed)?;
-        cast.fill(&storage, CHECKPOINTS, FLUSH_EVERY)?;
-        storage.db().settle()?;
+        cast.fill(&storage, CHECKPOINTS, FLUSH_EVERY, CHECKPOINTS)?;
     }
     report.line("disk after a planned end, blocks set aside", storage::disk_megabytes(&closed)?, "MB", 5.0, "");
     storage::restarts(&mut report, directory, &closed, "after a planned end", pairing)?;
@@ -55,7 +56,7 @@ fn run() -> Result<u32, Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["--write", path] => {
-            Cast::new(VALIDATORS)?.fill(&storage::open(Path::new(path))?, CHECKPOINTS, FLUSH_EVERY)?;
+            Cast::new(VALIDATORS)?.fill(&storage::open(Path::new(path))?, CHECKPOINTS, FLUSH_EVERY, CHECKPOINTS - IN_LOG)?;
             println!("written");
             // Waits to be killed.
             loop {

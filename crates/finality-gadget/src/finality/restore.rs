@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::certificate::{Certificate, Finalized};
 use crate::core::{FinalityRule, HISTORY, KEPT_BELOW_FINAL, Restored};
 use crate::evidence::Testimony;
-use crate::persistence::{CheckpointStorage, Error};
+use crate::persistence::{CheckpointStorage, Error, SignState};
 use crate::scheme::Entropy;
 use crate::set::Schedule;
 use crate::types::{CheckpointNumber, EvidenceId, FinalityCheckpoint, LinkDigest, ValidatorId};
-use crate::vote::SignedVote;
+use crate::vote::{SignedVote, Vote};
 
 /// Certificates verified, and names of evidence read, in one go.
 const PAGE: usize = 256;
@@ -48,10 +48,14 @@ pub(super) struct Read {
 }
 
 pub(super) fn read(storage: &dyn CheckpointStorage, schedule: &Schedule, rule: FinalityRule) -> Result<Read, Error> {
-    let sign_state = storage.sign_state()?;
-    let own_from = sign_state.as_ref().map(|state| state.max_target.minus(OWN_VOTES)).unwrap_or_default();
-    let own_votes = storage.own_votes_after(own_from, READ_PAGE)?;
-    let (mut chain, damaged, complete) = certificates(storage, schedule)?;
+    let (own, chain) = std::thread::scope(|scope| {
+        // Side by side: they are most of what a start reads.
+        let own = scope.spawn(|| own(storage));
+        let chain = certificates(storage, schedule);
+        (own.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), chain)
+    });
+    let (sign_state, own_votes) = own?;
+    let (mut chain, damaged, complete) = chain?;
     let finalized = supported_finality(storage, schedule, rule, &chain)?;
     let final_number = finalized.map_or(schedule.domain().trusted.checkpoint.number, |finalized| finalized.checkpoint.number);
     // What lies below finality is only there to notice contradictions that come late: it is read behind the start.
@@ -72,6 +76,14 @@ pub(super) fn read(storage: &dyn CheckpointStorage, schedule: &Schedule, rule: F
         report,
         background: Background { history: Some(final_number), before: None, done: false, verified: 0, damaged: Vec::new() },
     })
+}
+
+/// The sign-state, and the newest own votes.
+fn own(storage: &dyn CheckpointStorage) -> Result<(Option<SignState>, Vec<Vote>), Error> {
+    let sign_state = storage.sign_state()?;
+    let own_from = sign_state.as_ref().map(|state| state.max_target.minus(OWN_VOTES)).unwrap_or_default();
+    let own_votes = storage.own_votes_after(own_from, READ_PAGE)?;
+    Ok((sign_state, own_votes))
 }
 
 type Chain = BTreeMap<CheckpointNumber, Certificate>;
