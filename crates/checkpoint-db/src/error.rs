@@ -83,7 +83,11 @@ impl Error {
     /// Whether the database must be rebuilt: waiting, freeing space or fixing permissions does not help.
     pub fn is_damage(&self) -> bool {
         match self {
-            Self::Damaged { .. } | Self::Store(milepost_store::Error::Damaged { .. } | milepost_store::Error::Corrupt { .. }) => true,
+            // Another layout is no damage. It is brought into ours as damage is mended: the old one is set aside whole.
+            Self::Damaged { .. }
+            | Self::Store(
+                milepost_store::Error::Damaged { .. } | milepost_store::Error::Corrupt { .. } | milepost_store::Error::Layout { .. },
+            ) => true,
             // RocksDB says in words which of its files is missing or makes no sense. What begins with `IO error` and names no missing file is
             // the system's trouble: permissions, descriptors, a failing disk.
             Self::Store(milepost_store::Error::Io { reason, .. }) => {

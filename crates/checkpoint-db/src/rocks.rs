@@ -124,7 +124,7 @@ impl Paths {
         keep_files(&self.database, &self.opening, Keep::Linked).map_err(&keeping)?;
         // Those included that a start kept which was interrupted: RocksDB may have removed them since.
         let tables = table_files(&self.opening).map_err(&keeping)?;
-        let rocks = Rocks::open(&self.database, &TABLES)?;
+        let rocks = Rocks::open_shared(&self.database, &TABLES)?;
         let named = rocks.table_files()?;
         let mut db = CheckpointDB::over(Arc::new(rocks), Box::new(witness))?;
         self.refuse_forgotten(&db, &tables.difference(&named).collect())?;
@@ -153,7 +153,7 @@ impl Paths {
         let reading = witness.read()?;
         remove_scratch(&self.rebuilt).map_err(self.failed("removing an unfinished recovery"))?;
         let (mut recovery, testimonial) = {
-            let rebuilt = Rocks::open(&self.rebuilt, &TABLES)?;
+            let rebuilt = Rocks::open_shared(&self.rebuilt, &TABLES)?;
             salvage.rebuild(&rebuilt, &reading, reason)?
         };
         if self.database.exists() {
@@ -222,7 +222,11 @@ fn read_copy(path: &Path) -> Salvage {
     if !path.join("CURRENT").exists() {
         return Salvage::default();
     }
-    match Rocks::open(path, &TABLES) {
+    let opened = match Rocks::open_shared(path, &TABLES) {
+        Err(milepost_store::Error::Layout { .. }) => Rocks::open(path, &TABLES),
+        opened => opened,
+    };
+    match opened {
         Ok(rocks) => Salvage::read(&rocks),
         Err(error) => {
             tracing::debug!(event = "salvage_failed", %error, "a copy does not open");

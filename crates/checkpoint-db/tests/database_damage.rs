@@ -13,6 +13,7 @@ use checkpoint_db::{CheckpointDB, CheckpointStorageAdapter, Error, SignRecovery}
 use common::{DOMAIN, Random, at, boundary, certificate, evidence, finalized, signed, vote};
 use finality_gadget::persistence::{CheckpointStorage, Declaration, PruneOrder, check_and_insert, declare};
 use finality_gadget::{Certificate, Evidence, Finalized, PublicKey, SignedVote, Vote};
+use milepost_store::{Batch, Durability, Order, Range, Rocks, Storage as _, entries};
 
 const LAST: u64 = 24;
 
@@ -298,9 +299,15 @@ fn a_manifest_that_names_the_tables_of_an_earlier_time_loses_nothing() {
     let manifest = image.names().into_iter().find(|name| name.starts_with("MANIFEST")).unwrap();
     let whole = image.get(manifest);
     let (ends, mut recovered) = (records_of(whole), 0);
-    for end in ends.iter().copied() {
-        let path = dir.path().join(format!("cut-{end}")).join("finality");
-        image.lay_out(&path, &[(manifest, whole[..end].to_vec())]);
+    // The second time an earlier start was interrupted behind RocksDB's opening, which has removed what the manifest does not name.
+    for (end, interrupted) in ends.iter().flat_map(|end| [(*end, false), (*end, true)]) {
+        let path = dir.path().join(format!("cut-{end}-{interrupted}")).join("finality");
+        let cut = [(manifest, whole[..end].to_vec())];
+        image.lay_out(&path, &cut);
+        if interrupted {
+            image.lay_out(&path.with_file_name("finality.opening"), &cut);
+            drop(Rocks::open_shared(&path, &checkpoint_db::TABLES));
+        }
         let storage = open(&path);
         recovered += usize::from(storage.db().recovery().is_some());
         let found = content(&storage);
@@ -311,11 +318,11 @@ fn a_manifest_that_names_the_tables_of_an_earlier_time_loses_nothing() {
         assert_eq!(
             (missing, &found.evidence, found.finalized),
             (0, &expected.evidence, expected.finalized),
-            "cut to {end} of {ends:?}: table files were forgotten"
+            "cut to {end} of {ends:?}, interrupted: {interrupted}: table files were forgotten"
         );
     }
-    assert!(recovered > ends.len() / 2, "{recovered} of {} cuts were noticed", ends.len());
-    println!("figure manifest cut at the end of each of its {} records: {recovered} noticed, nothing lost", ends.len());
+    assert!(recovered > ends.len(), "{recovered} of {} cuts were noticed", 2 * ends.len());
+    println!("figure manifest cut at the end of each of its {} records, twice: {recovered} noticed, nothing lost", ends.len());
 }
 
 #[test]
@@ -380,6 +387,37 @@ fn an_old_copy_of_the_directory_does_not_set_the_validator_back() {
     assert!(storage.db().recovery().unwrap().reason.contains("old copy"));
     assert!(check_and_insert(&storage, vote(LAST + 4, LAST + 5, 1)).is_err(), "an old copy made the validator contradict itself");
     drop(check_and_insert(&storage, vote(LAST + 5, LAST + 6, 0)).unwrap());
+}
+
+/// As versions before it laid a database out: each table in a column family of its own.
+#[test]
+fn a_database_of_the_earlier_layout_is_brought_into_this_one_and_kept() {
+    let (dir, image, expected) = prepared();
+    let path = dir.path().join("earlier").join("finality");
+    image.lay_out(&path, &[]);
+    std::fs::remove_dir_all(&path).unwrap();
+    {
+        let tables = checkpoint_db::TABLES;
+        let (shared, families) = (dir.path().join("as it was"), Rocks::open(&path, &tables).unwrap());
+        image.lay_out(&shared, &[]);
+        let shared = Rocks::open_shared(&shared, &tables).unwrap();
+        let mut batch = Batch::new();
+        for table in tables {
+            entries(&shared, table, Range::all(), Order::Ascending)
+                .map(Result::unwrap)
+                .for_each(|(key, value)| batch.put(table, key, value));
+        }
+        families.write(batch, Durability::Synced).unwrap();
+    }
+    let storage = open(&path);
+    assert_eq!(content(&storage), expected);
+    let recovery = storage.db().recovery().expect("it was rebuilt");
+    assert!(recovery.reason.contains("as earlier versions laid it out"), "{}", recovery.reason);
+    assert_eq!((recovery.sign_state.clone(), recovery.unreadable), (SignRecovery::Kept, 0));
+    assert!(recovery.aside.as_ref().is_some_and(|aside| aside.join("CURRENT").exists()), "the old one is kept");
+    assert!(check_and_insert(&storage, vote(LAST, LAST + 1, 0)).is_ok(), "it signs on");
+    drop(storage);
+    assert!(open(&path).db().recovery().is_none(), "once is enough");
 }
 
 #[test]

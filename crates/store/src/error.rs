@@ -49,6 +49,12 @@ pub enum Error {
         /// The engine's own words.
         reason: String,
     },
+    /// The database was made with a column family for each table, and was to be opened with one for all. It was left as it is.
+    #[error("the database at {} has a column family for each of its tables, as earlier versions laid it out", path.display())]
+    Layout {
+        /// Where the database lies.
+        path: PathBuf,
+    },
     /// Another process holds the database.
     #[error("another milepost has this database open: {}", path.display())]
     Locked {

@@ -57,8 +57,6 @@ mod memory;
 mod quarantine;
 #[cfg(feature = "rocksdb-any")]
 mod rocks;
-#[cfg(feature = "rocksdb-any")]
-mod rocks_log;
 mod scan;
 mod storage;
 mod table;

@@ -46,7 +46,7 @@ pub trait Storage: Send + Sync {
 /// Figures about a store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// One line for each table.
+    /// One line for each table that the engine counts apart.
     pub tables: Vec<TableStats>,
     /// Bytes on the disk, logs included. 0 for the memory engine.
     pub disk_bytes: u64,

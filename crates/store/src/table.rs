@@ -9,11 +9,16 @@ use std::fmt;
 pub struct Table(&'static str);
 
 impl Table {
-    /// Names a table. At most 255 bytes, and not `default`, which RocksDB keeps for itself; a constant that breaks this
+    /// Names a table. At most 255 bytes, none of them zero, and not `default`, which RocksDB keeps for itself; a constant that breaks this
     /// does not compile.
     pub const fn new(name: &'static str) -> Self {
         assert!(!name.is_empty() && name.len() <= u8::MAX as usize, "a table's name has 1 to 255 bytes");
         assert!(!matches!(name.as_bytes(), b"default"), "`default` belongs to RocksDB");
+        let mut at = 0;
+        while at < name.len() {
+            assert!(name.as_bytes()[at] != 0, "a zero byte ends a table's name where tables share a column family");
+            at += 1;
+        }
         Self(name)
     }
 

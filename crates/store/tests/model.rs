@@ -254,5 +254,14 @@ mod rocks {
                 Rocks::open(dir.path(), &TABLES).unwrap()
             })?;
         }
+
+        #[test]
+        fn tables_that_share_a_column_family_agree_with_the_model(steps in steps()) {
+            let dir = tempfile::tempdir().unwrap();
+            agrees_with_the_model(Rocks::open_shared(dir.path(), &TABLES).unwrap(), steps, |store| {
+                drop(store);
+                Rocks::open_shared(dir.path(), &TABLES).unwrap()
+            })?;
+        }
     }
 }

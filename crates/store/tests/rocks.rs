@@ -91,15 +91,56 @@ fn a_flush_moves_every_table_out_of_the_log() {
 
 #[test]
 fn a_range_delete_reaches_to_the_last_possible_key() {
+    for open in [Rocks::open, Rocks::open_shared] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path(), &TABLES).unwrap();
+        let mut batch = Batch::new();
+        batch.put(A, vec![0xff; milepost_store::MAX_KEY_BYTES], []);
+        batch.put(A, vec![0x7f], []);
+        batch.put(B, vec![], []);
+        batch.delete_range(A, Range::from([0x80]));
+        store.write(batch, Durability::Synced).unwrap();
+        let left = |table| store.scan(table, &Range::all(), Order::Ascending, 10).unwrap().entries;
+        assert_eq!((left(A), left(B)), (vec![(vec![0x7f], vec![])], vec![(vec![], vec![])]));
+    }
+}
+
+#[test]
+fn tables_that_share_a_column_family_share_one_file_and_stay_apart() {
+    const AB: Table = Table::new("ab");
     let dir = tempfile::tempdir().unwrap();
-    let store = Rocks::open(dir.path(), &TABLES).unwrap();
+    let store = Rocks::open_shared(dir.path(), &[A, AB]).unwrap();
     let mut batch = Batch::new();
-    batch.put(A, vec![0xff; milepost_store::MAX_KEY_BYTES], []);
-    batch.put(A, vec![0x7f], []);
-    batch.delete_range(A, Range::from([0x80]));
+    batch.put(A, b"bc", b"of a");
+    batch.put(AB, b"c", b"of ab");
     store.write(batch, Durability::Synced).unwrap();
-    let left = store.scan(A, &Range::all(), Order::Ascending, 10).unwrap().entries;
-    assert_eq!(left, [(vec![0x7f], vec![])]);
+    store.flush().unwrap();
+    assert_eq!(store.table_files().unwrap().len(), 1, "one file for all tables");
+    for (table, key, value) in [(A, b"bc".as_slice(), b"of a".as_slice()), (AB, b"c", b"of ab")] {
+        for order in [Order::Ascending, Order::Descending] {
+            let page = store.scan(table, &Range::all(), order, 10).unwrap();
+            assert_eq!(page.entries, [(key.to_vec(), value.to_vec())]);
+        }
+        assert_eq!(store.get(table, key).unwrap().as_deref(), Some(value));
+    }
+    let mut batch = Batch::new();
+    batch.delete_range(A, Range::all());
+    store.write(batch, Durability::Synced).unwrap();
+    assert_eq!((store.get(A, b"bc").unwrap(), store.get(AB, b"c").unwrap().as_deref()), (None, Some(b"of ab".as_slice())));
+}
+
+#[test]
+fn a_database_is_opened_in_the_layout_it_was_made_with() {
+    let dir = tempfile::tempdir().unwrap();
+    let (families, shared) = (dir.path().join("families"), dir.path().join("shared"));
+    Rocks::open(&families, &TABLES).unwrap().write(put(1, 1), Durability::Synced).unwrap();
+    Rocks::open_shared(&shared, &TABLES).unwrap().write(put(1, 1), Durability::Synced).unwrap();
+    assert_eq!(Rocks::open_shared(&families, &TABLES).err(), Some(Error::Layout { path: families.clone() }));
+    assert_eq!(keys(&Rocks::open(&families, &TABLES).unwrap()), [1], "a refused opening changes nothing");
+    assert_eq!(keys(&Rocks::open_shared(&shared, &TABLES).unwrap()), [1]);
+    for path in [families, shared] {
+        assert_eq!(keys(&Rocks::open_read_only(&path, &TABLES).unwrap()), [1], "for reading in either");
+    }
 }
 
 #[test]

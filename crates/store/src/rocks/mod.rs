@@ -1,7 +1,7 @@
 //! RocksDB, tuned for many small synced batches and a small footprint.
 //!
-//! Each table is a column family; one write-ahead log serves them all, so that a batch over several tables is one record
-//! of one file and one `fdatasync`. Choices that matter:
+//! One write-ahead log serves all tables, so that a batch over several of them is one record of one file and one `fdatasync`. Each table is
+//! a column family, or they share one: see [`Rocks::open`] and [`Rocks::open_shared`]. Choices that matter:
 //!
 //! - **Recycled logs.** A log file that is overwritten in place needs no new blocks and no metadata from the file system at
 //!   each sync, which is most of what a sync of a growing file costs.
@@ -12,19 +12,22 @@
 //!   (RocksDB's default, `avoid_flush_during_recovery = false`). Otherwise a write that was read back from the page cache
 //!   after a kill could be delivered and then lost with the power.
 
+mod layout;
+mod log;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, ErrorKind, FlushOptions,
-    IteratorMode, Options, ReadOptions, WriteBatch, WriteOptions, checkpoint::Checkpoint,
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, ErrorKind, FlushOptions, IteratorMode,
+    Options, ReadOptions, WriteBatch, WriteOptions, checkpoint::Checkpoint,
 };
 
-use crate::rocks_log;
+use self::layout::{Layout, Place};
 use crate::scan::PageBuilder;
-use crate::{Batch, Durability, Error, MAX_KEY_BYTES, Op, Order, Page, Range, Stats, Storage, Table, TableStats};
+use crate::{Batch, Durability, Error, Op, Order, Page, Range, Stats, Storage, Table, TableStats};
 
 /// Write buffer of one table; the log is about as long as the buffers it backs.
 const WRITE_BUFFER_BYTES: usize = 4 << 20;
@@ -44,7 +47,7 @@ const MAX_MANIFEST_BYTES: usize = 1 << 20;
 const MANIFEST_PREALLOCATION_BYTES: usize = 64 << 10;
 
 /// The column family that every RocksDB database has.
-const DEFAULT_TABLE: &str = "default";
+const DEFAULT_FAMILY: &str = "default";
 
 /// The RocksDB engine.
 ///
@@ -52,7 +55,10 @@ const DEFAULT_TABLE: &str = "default";
 /// Does not: share its directory; a second opener gets [`Error::Locked`].
 pub struct Rocks {
     db: DB,
+    layout: Layout,
     tables: Vec<Table>,
+    /// What stands before the keys of each table.
+    prefixes: Vec<Vec<u8>>,
     path: PathBuf,
     /// The failure that stopped the engine. Set once, never cleared.
     stopped: OnceLock<String>,
@@ -61,53 +67,60 @@ pub struct Rocks {
 }
 
 impl Rocks {
-    /// Opens the database at `path`, and creates it and its missing tables if need be. Tables on the disk that are not
-    /// named are left alone.
+    /// Opens the database at `path`, each table in a column family of its own, and creates it and its missing tables if need be. Tables on
+    /// the disk that are not named are left alone.
+    ///
+    /// Does not: recognise a database that [`Rocks::open_shared`] made; its tables look empty.
     pub fn open(path: &Path, tables: &[Table]) -> Result<Self, Error> {
         let options = database_options();
-        let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
-        let of_tables = table_options(&cache);
-        let open = |names: &[String]| {
-            let families = names.iter().map(|name| ColumnFamilyDescriptor::new(name, of_tables.clone()));
-            DB::open_cf_descriptors(&options, path, families)
-        };
-        // A database must be opened with every table it has, the one that RocksDB always makes included.
-        let mut names: Vec<String> = tables.iter().map(|table| table.name().to_owned()).chain([DEFAULT_TABLE.to_owned()]).collect();
-        let db = match open(&names) {
-            // What it has is written in a file that takes a millisecond to read: it is asked only where there is more than was named.
+        let mut names = Layout::Families.families(tables);
+        let db = match open_families(&options, path, &names) {
+            // A database must be opened with every family it has. Which those are is written in a file that takes a millisecond to read: it
+            // is asked only where there are more than were named.
             Err(error) if error.kind() == ErrorKind::InvalidArgument => {
                 let existing = DB::list_cf(&options, path).map_err(|error| opening(path, error))?;
                 let unnamed: Vec<String> = existing.into_iter().filter(|name| !names.contains(name)).collect();
                 names.extend(unnamed);
-                open(&names)
+                open_families(&options, path, &names)
             }
             opened => opened,
         };
-        let db = db.map_err(|error| opening(path, error))?;
-        Ok(Self {
+        Ok(Self::new(db.map_err(|error| opening(path, error))?, Layout::Families, path, tables))
+    }
+
+    /// Opens the database at `path`, all tables in one column family, and creates it if need be. For a database of some megabytes that must
+    /// open and flush fast. One that [`Rocks::open`] made is refused with [`Error::Layout`] and left as it is.
+    pub fn open_shared(path: &Path, tables: &[Table]) -> Result<Self, Error> {
+        let options = database_options();
+        let db = open_families(&options, path, &Layout::Shared.families(tables)).map_err(|error| {
+            let families =
+                error.kind() == ErrorKind::InvalidArgument && layout_of(path, tables).is_ok_and(|found| found == Layout::Families);
+            if families { Error::Layout { path: path.to_owned() } } else { opening(path, error) }
+        })?;
+        Ok(Self::new(db, Layout::Shared, path, tables))
+    }
+
+    /// Opens the database as it is on the disk now, in whichever layout, also while another process writes to it. Every write answers
+    /// [`Error::Stopped`]; what is written elsewhere afterwards is not seen.
+    pub fn open_read_only(path: &Path, tables: &[Table]) -> Result<Self, Error> {
+        let layout = layout_of(path, tables)?;
+        let names = layout.families(tables);
+        let db = DB::open_cf_for_read_only(&Options::default(), path, names, false).map_err(|error| opening(path, error))?;
+        let opened = Self::new(db, layout, path, tables);
+        Ok(Self { stopped: OnceLock::from("it was opened for reading only".to_owned()), ..opened })
+    }
+
+    fn new(db: DB, layout: Layout, path: &Path, tables: &[Table]) -> Self {
+        Self {
             db,
+            layout,
             tables: tables.to_vec(),
+            prefixes: tables.iter().map(|table| layout.prefix(*table)).collect(),
             path: path.to_owned(),
             stopped: OnceLock::new(),
             writes: AtomicU64::new(0),
             synced_writes: AtomicU64::new(0),
-        })
-    }
-
-    /// Opens the database as it is on the disk now, also while another process writes to it. Every write answers
-    /// [`Error::Stopped`]; what is written elsewhere afterwards is not seen.
-    pub fn open_read_only(path: &Path, tables: &[Table]) -> Result<Self, Error> {
-        let names = tables.iter().map(|table| table.name());
-        let db = DB::open_cf_for_read_only(&Options::default(), path, names, false).map_err(|error| opening(path, error))?;
-        let stopped = OnceLock::from("it was opened for reading only".to_owned());
-        Ok(Self {
-            db,
-            tables: tables.to_vec(),
-            path: path.to_owned(),
-            stopped,
-            writes: AtomicU64::new(0),
-            synced_writes: AtomicU64::new(0),
-        })
+        }
     }
 
     /// Makes a database that does not open readable again from its table files and logs, as far as they can be read. What they lack is
@@ -127,9 +140,10 @@ impl Rocks {
         Ok(files.into_iter().map(|file| file.name.trim_start_matches('/').to_owned()).collect())
     }
 
-    fn family(&self, table: Table) -> Result<&ColumnFamily, Error> {
-        let known = self.tables.contains(&table).then(|| self.db.cf_handle(table.name())).flatten();
-        known.ok_or(Error::UnknownTable { table })
+    fn place(&self, table: Table) -> Result<Place<'_>, Error> {
+        let at = self.tables.iter().position(|known| *known == table);
+        let place = at.and_then(|at| Some(Place { family: self.db.cf_handle(self.layout.family(table))?, prefix: &self.prefixes[at] }));
+        place.ok_or(Error::UnknownTable { table })
     }
 
     fn running(&self) -> Result<(), Error> {
@@ -167,14 +181,11 @@ impl Storage for Rocks {
         self.running()?;
         let mut native = WriteBatch::default();
         for op in batch.ops() {
-            let family = self.family(op.table())?;
+            let place = self.place(op.table())?;
             match op {
-                Op::Put { key, value, .. } => native.put_cf(family, key, value),
-                Op::Delete { key, .. } => native.delete_cf(family, key),
-                Op::DeleteRange { range, .. } => match range.end() {
-                    Some(end) => native.delete_range_cf(family, range.start(), end),
-                    None => native.delete_range_cf(family, range.start(), &AFTER_EVERY_KEY),
-                },
+                Op::Put { key, value, .. } => native.put_cf(place.family, place.key(key), value),
+                Op::Delete { key, .. } => native.delete_cf(place.family, place.key(key)),
+                Op::DeleteRange { range, .. } => native.delete_range_cf(place.family, place.key(range.start()), place.end(range)),
             }
         }
         let mut options = WriteOptions::default();
@@ -188,27 +199,26 @@ impl Storage for Rocks {
     }
 
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        self.db.get_cf(self.family(table)?, key).map_err(|error| failed("reading a record", error))
+        let place = self.place(table)?;
+        self.db.get_cf(place.family, place.key(key)).map_err(|error| failed("reading a record", error))
     }
 
     fn scan(&self, table: Table, range: &Range, order: Order, limit: usize) -> Result<Page, Error> {
-        let family = self.family(table)?;
+        let place = self.place(table)?;
         let mut page = PageBuilder::new(range, order, limit);
         if range.is_empty() {
             return Ok(page.finish());
         }
         let mut options = ReadOptions::default();
-        options.set_iterate_lower_bound(range.start());
-        if let Some(end) = range.end() {
-            options.set_iterate_upper_bound(end);
-        }
+        options.set_iterate_lower_bound(place.key(range.start()));
+        options.set_iterate_upper_bound(place.end(range));
         let mode = match order {
             Order::Ascending => IteratorMode::Start,
             Order::Descending => IteratorMode::End,
         };
-        for record in self.db.iterator_cf_opt(family, options, mode) {
+        for record in self.db.iterator_cf_opt(place.family, options, mode) {
             let (key, value) = record.map_err(|error| failed("scanning a table", error))?;
-            if !page.push(&key, &value) {
+            if !page.push(place.strip(&key), &value) {
                 break;
             }
         }
@@ -217,7 +227,8 @@ impl Storage for Rocks {
 
     fn flush(&self) -> Result<(), Error> {
         self.running()?;
-        let families: Vec<_> = self.tables.iter().map(|table| self.family(*table)).collect::<Result<_, _>>()?;
+        let names = self.layout.families(&self.tables);
+        let families: Vec<_> = names.iter().filter_map(|name| self.db.cf_handle(name)).collect();
         let mut options = FlushOptions::default();
         options.set_wait(true);
         let flushed = self.db.flush_wal(true).and_then(|()| self.db.flush_cfs_opt(&families.iter().collect::<Vec<_>>(), &options));
@@ -230,9 +241,10 @@ impl Storage for Rocks {
     }
 
     fn stats(&self) -> Result<Stats, Error> {
-        let tables = self.tables.iter().map(|table| {
-            let family = self.family(*table)?;
-            let records = self.db.property_int_value_cf(family, "rocksdb.estimate-num-keys");
+        // Tables that share a column family are not counted apart.
+        let counted = self.tables.iter().filter(|_| self.layout == Layout::Families);
+        let tables = counted.map(|table| {
+            let records = self.db.property_int_value_cf(self.place(*table)?.family, "rocksdb.estimate-num-keys");
             let records = records.map_err(|error| failed("reading statistics", error))?.unwrap_or(0);
             Ok(TableStats { table: *table, records })
         });
@@ -245,8 +257,18 @@ impl Storage for Rocks {
     }
 }
 
-/// Sorts behind every key that the store takes: it is longer than the longest and holds the largest bytes.
-const AFTER_EVERY_KEY: [u8; MAX_KEY_BYTES + 1] = [u8::MAX; MAX_KEY_BYTES + 1];
+fn open_families(options: &Options, path: &Path, names: &[String]) -> Result<DB, rocksdb::Error> {
+    let of_tables = table_options(&Cache::new_lru_cache(BLOCK_CACHE_BYTES));
+    let families = names.iter().map(|name| ColumnFamilyDescriptor::new(name, of_tables.clone()));
+    DB::open_cf_descriptors(options, path, families)
+}
+
+/// The layout of the database at `path`.
+fn layout_of(path: &Path, tables: &[Table]) -> Result<Layout, Error> {
+    let families = DB::list_cf(&Options::default(), path).map_err(|error| opening(path, error))?;
+    let shared = !tables.iter().any(|table| families.iter().any(|name| name == table.name()));
+    Ok(if shared { Layout::Shared } else { Layout::Families })
+}
 
 fn database_options() -> Options {
     let mut options = Options::default();
@@ -263,7 +285,7 @@ fn database_options() -> Options {
     // A handful of small files: sixteen threads to open them, and reading their statistics before anything else, is most of a start.
     options.set_max_file_opening_threads(1);
     options.set_skip_stats_update_on_db_open(true);
-    rocks_log::set(&mut options);
+    log::set(&mut options);
     options.set_stats_dump_period_sec(0);
     options.set_max_manifest_file_size(MAX_MANIFEST_BYTES);
     options.set_manifest_preallocation_size(MANIFEST_PREALLOCATION_BYTES);
