@@ -21,7 +21,7 @@ use milepost_store::Rocks;
 
 use crate::Error;
 use crate::db::CheckpointDB;
-use crate::files::{Keep, has_ending, keep_files, remove_scratch, table_files};
+use crate::files::{Keep, keep_files, remove_scratch, table_files};
 use crate::recovery::{Recovery, Salvage};
 use crate::tables::TABLES;
 use crate::witness::{FileWitness, Witness as _, sync_directory_of};
@@ -114,8 +114,8 @@ impl Paths {
     fn open(&self) -> Result<CheckpointDB, Error> {
         let witness = FileWitness::beside(&self.database);
         let files = self.files().map_err(self.failed("reading its directory"))?;
-        if !files.iter().any(|name| name == "CURRENT") && (has_data(&files) || (!files.is_empty() && witness.path().exists())) {
-            // RocksDB would take the directory for a new database and remove the files it does not know.
+        if !files.iter().any(|name| name == "CURRENT") && !files.is_empty() && witness.path().exists() {
+            // Not even begun, and yet it has signed. The store itself looks for data without `CURRENT`.
             return Err(Error::Damaged { reason: format!("{} is missing", self.database.join("CURRENT").display()) });
         }
         // Opening replays logs and removes them, and with them every table file that the manifest does not name. If then a log turns out
@@ -247,9 +247,4 @@ fn report(recovery: &Recovery) {
         sign_state = ?recovery.sign_state,
         "the checkpoint database was rebuilt from what can be trusted; the damaged one was kept"
     );
-}
-
-/// Whether a directory without `CURRENT` ever held data.
-fn has_data(files: &[String]) -> bool {
-    files.iter().any(|name| has_ending(name, "sst"))
 }

@@ -163,6 +163,28 @@ fn damaged_files_are_named_and_the_directory_can_be_set_aside() {
 }
 
 #[test]
+fn a_database_without_its_current_file_is_not_taken_for_a_new_one() {
+    let dir = tempfile::tempdir().unwrap();
+    for (open, name) in [(Rocks::open as fn(&Path, &[Table]) -> _, "families"), (Rocks::open_shared, "shared")] {
+        for settled in [false, true] {
+            let path = dir.path().join(format!("{name}-{settled}"));
+            let store: Rocks = open(&path, &TABLES).unwrap();
+            store.write(put(1, 1), Durability::Synced).unwrap();
+            if settled {
+                store.flush().unwrap();
+            }
+            drop(store);
+            let current = std::fs::read(path.join("CURRENT")).unwrap();
+            std::fs::remove_file(path.join("CURRENT")).unwrap();
+            let error = open(&path, &TABLES).err().unwrap();
+            assert!(matches!(&error, Error::Damaged { reason, .. } if reason.contains("CURRENT is missing")), "{error}");
+            std::fs::write(path.join("CURRENT"), current).unwrap();
+            assert_eq!(keys(&open(&path, &TABLES).unwrap()), [1], "it was left as it is");
+        }
+    }
+}
+
+#[test]
 fn a_database_without_its_manifest_is_readable_again_after_a_repair() {
     let dir = tempfile::tempdir().unwrap();
     {

@@ -72,6 +72,7 @@ impl Rocks {
     ///
     /// Does not: recognise a database that [`Rocks::open_shared`] made; its tables look empty.
     pub fn open(path: &Path, tables: &[Table]) -> Result<Self, Error> {
+        refuse_headless(path)?;
         let options = database_options();
         let mut names = Layout::Families.families(tables);
         let db = match open_families(&options, path, &names) {
@@ -91,6 +92,7 @@ impl Rocks {
     /// Opens the database at `path`, all tables in one column family, and creates it if need be. For a database of some megabytes that must
     /// open and flush fast. One that [`Rocks::open`] made is refused with [`Error::Layout`] and left as it is.
     pub fn open_shared(path: &Path, tables: &[Table]) -> Result<Self, Error> {
+        refuse_headless(path)?;
         let options = database_options();
         let db = open_families(&options, path, &Layout::Shared.families(tables)).map_err(|error| {
             let families =
@@ -255,6 +257,21 @@ impl Storage for Rocks {
             synced_writes: self.synced_writes.load(Ordering::Relaxed),
         })
     }
+}
+
+/// Refuses a directory that has data and no `CURRENT`: RocksDB would take it for a new database and remove the files that it does not know.
+fn refuse_headless(path: &Path) -> Result<(), Error> {
+    let current = path.join("CURRENT");
+    // What cannot be read here cannot be opened either, and says so then.
+    let Ok(files) = std::fs::read_dir(path) else { return Ok(()) };
+    let holds_data = |file: std::fs::DirEntry| {
+        let is_data = file.path().extension().is_some_and(|ending| ending == "sst" || ending == "log");
+        is_data && file.metadata().is_ok_and(|metadata| metadata.len() > 0)
+    };
+    if current.exists() || !files.flatten().any(holds_data) {
+        return Ok(());
+    }
+    Err(Error::Damaged { path: path.to_owned(), reason: format!("{} is missing", current.display()) })
 }
 
 fn open_families(options: &Options, path: &Path, names: &[String]) -> Result<DB, rocksdb::Error> {
