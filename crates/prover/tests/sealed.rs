@@ -1,6 +1,7 @@
 //! Sealed receipts, with the seal that RISC Zero published for its release 3.0, and provers that say they seal.
 #![cfg(feature = "stark")]
 
+#[macro_use]
 mod fake;
 
 use std::time::Duration;
@@ -95,8 +96,9 @@ async fn a_prover_without_seals_is_named_at_its_self_test_and_at_a_claim() {
     let fake = Fake::new("say hello; exec sleep 60");
     let prover = Process::new(Options { seals: true, ..Options::new(fake.path()) });
     let error = self_test(&prover, None).await.unwrap_err();
-    assert!(matches!(error, Error::NoSeals { .. }) && error.code() == "MP-P-019" && !error.is_transient(), "{error}");
-    assert!(matches!(prover.prove(sealed()).await, Err(Error::NoSeals { .. })));
+    assert!(error.code() == "MP-P-019" && !error.is_transient(), "{error}");
+    assert_error!(error, Error::NoSeals { .. });
+    assert_error!(prover.prove(sealed()).await.unwrap_err(), Error::NoSeals { .. });
 }
 
 #[tokio::test]
@@ -114,14 +116,14 @@ async fn sealing_has_its_time_and_its_turn() {
         Process::new(Options { seals: true, patience, ..Options::new(fake.path()) }).prove(request).await.unwrap_err()
     };
     let hung = outcome("say executed; say proven; say sealing", sealed()).await;
-    assert!(matches!(hung, Error::Hung { what: "the sealing did not end", silent } if silent > Duration::from_secs(1)), "{hung}");
+    assert_error!(hung, Error::Hung { what: "the sealing did not end", silent } if *silent > Duration::from_secs(1));
     for (script, request) in [
         ("say executed; say sealing", sealed()),
         ("say executed; say proven; say sealing; say sealing", sealed()),
         ("say executed; say proven; say sealing", sample_request()),
     ] {
         let refused = outcome(script, request).await;
-        assert!(matches!(&refused, Error::NotAProver { why, .. } if why.contains("Sealing")), "{script}: {refused}");
+        assert_error!(refused, Error::NotAProver { why, .. } if why.contains("Sealing"));
     }
 }
 
@@ -131,8 +133,8 @@ async fn a_failed_sealing_is_named_and_may_succeed_later() {
     let fake =
         Fake::new("say sealing-hello; say failed; exec sleep 60").with("sealing-hello", &sealing_hello(), b"").with("failed", &failed, b"");
     let error = Process::new(Options { seals: true, ..Options::new(fake.path()) }).prove(sealed()).await.unwrap_err();
-    assert!(matches!(&error, Error::Sealing { why } if why.contains("docker")) && error.code() == "MP-P-020", "{error}");
-    assert!(error.is_transient());
+    assert!(error.code() == "MP-P-020" && error.is_transient(), "{error}");
+    assert_error!(error, Error::Sealing { why } if why.contains("docker"));
 }
 
 #[tokio::test]
@@ -152,6 +154,6 @@ async fn a_seal_about_something_else_and_none_are_refused() {
         let fake =
             Fake::new("say sealing-hello; say done; exec sleep 60").with("sealing-hello", &sealing_hello(), b"").with("done", &done, &body);
         let refused = Process::new(Options { seals: true, ..Options::new(fake.path()) }).prove(sealed()).await.unwrap_err();
-        assert!(matches!(refused, Error::Invalid(VerifyError::BadSeal(_) | VerifyError::Mock)), "{refused}");
+        assert_error!(refused, Error::Invalid(VerifyError::BadSeal(_) | VerifyError::Mock));
     }
 }

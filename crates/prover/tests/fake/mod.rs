@@ -9,7 +9,6 @@ use milepost_prover::{Error, IMAGE_ID, Options, Process, Prover, sample_request}
 use milepost_statement::{Digest, ProofKind};
 
 /// The error, and that code and advice come with it.
-#[allow(unused_macros, reason = "`sealed` looks at errors by itself")]
 macro_rules! assert_error {
     ($error:expr, $pattern:pat $(if $guard:expr)?) => {{
         let error = $error;
